@@ -1,0 +1,1 @@
+"""Modelport: one API to deploy models on any platform, one OpenAI endpoint to call them."""

@@ -1,0 +1,32 @@
+"""The directory feed: what changed in the registry, and the values that directories hold."""
+
+from __future__ import annotations
+
+from app.store.changes.feed import (
+    CHANGED,
+    KEPT_MINUTES,
+    ChangeKind,
+    Feed,
+    current_xid,
+    current_xmin,
+    purge,
+    read_since,
+    record,
+)
+from app.store.changes.load import Changed, Loaded, Loader, database_time
+
+__all__ = [
+    "CHANGED",
+    "KEPT_MINUTES",
+    "ChangeKind",
+    "Changed",
+    "Feed",
+    "Loaded",
+    "Loader",
+    "current_xid",
+    "current_xmin",
+    "database_time",
+    "purge",
+    "read_since",
+    "record",
+]

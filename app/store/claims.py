@@ -1,0 +1,208 @@
+"""Claims: how any number of replicas share the deployments that need work, and fence each other.
+
+    claim_due ──▶ act, with no session open ──▶ apply WHERE lock_token = … AND generation = …
+                                                   └ zero rows: stale, dropped; a newer owner decides
+
+A claim is a lease in the database's time. The holder measures it with its own monotonic clock,
+started before the claim was sent, and starts no provider call that could outlast it. Two facts are
+written without the lock, because they are true whoever holds it: the external id of a create
+(`record_external_id`, by its token) and the end of an operation that is still active.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Update, func, literal_column, or_, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.domain.connection import ConnectionStatus
+from app.domain.operation import ACTIVE, OperationStatus
+from app.kit.clock import monotonic
+from app.store.tables import ConnectionRow, DeploymentRow, OperationRow
+from app.store.workers import is_drained
+
+LEASE_SECONDS = 90
+_ACTIVE = tuple(ACTIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A deployment that this process may act on until the lease ends. Rows are detached copies."""
+
+    token: str
+    now: datetime
+    ends_at: float
+    deployment: DeploymentRow
+    connection: ConnectionRow
+    operation: OperationRow | None
+    drained: bool
+
+    def remaining_seconds(self) -> float:
+        return self.ends_at - monotonic()
+
+
+async def claim_due(session: AsyncSession, *, token: str, node_id: str, limit: int) -> Sequence[Claim]:
+    """Lease up to `limit` due deployments that nobody holds and that belong to this node or to none."""
+    ends_at = monotonic() + LEASE_SECONDS
+    due = (
+        select(DeploymentRow.id)
+        .where(DeploymentRow.due_at <= func.now(), _free(), _on_node(node_id))
+        .order_by(DeploymentRow.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    lease = func.now() + text(f"interval '{LEASE_SECONDS} seconds'")
+    statement = update(DeploymentRow).where(DeploymentRow.id.in_(due)).values(lock_token=token, locked_until=lease)
+    rows = (await session.scalars(statement.returning(DeploymentRow))).all()
+    return [await _claim(session, row, token, ends_at) for row in rows]
+
+
+async def seconds_until_due(session: AsyncSession, *, node_id: str) -> float | None:
+    """When the next unclaimed deployment is due, from now; None when none ever is."""
+    soonest = select(func.extract("epoch", func.min(DeploymentRow.due_at) - func.now()))
+    found: Any = (await session.execute(soonest.where(_free(), _on_node(node_id)))).scalar_one()
+    return None if found is None else float(found)
+
+
+async def apply(session: AsyncSession, claim: Claim, values: Mapping[str, Any]) -> bool:
+    """Write `values` and give the claim back; False when the claim or its generation is stale.
+
+    A stale generation means that the wish changed while we acted: nothing observed under the old
+    wish is written, and the deployment is due at once.
+    """
+    ours = (DeploymentRow.id == claim.deployment.id, DeploymentRow.lock_token == claim.token)
+    free: dict[str, Any] = {"lock_token": None, "locked_until": None}
+    current = update(DeploymentRow).where(*ours, DeploymentRow.generation == claim.deployment.generation)
+    if await _changed(session, current.values(**values, **free)):
+        return True
+    await session.execute(update(DeploymentRow).where(*ours).values(due_at=func.now(), **free))
+    return False
+
+
+async def hold(session: AsyncSession, claim: Claim, values: Mapping[str, Any]) -> bool:
+    """Write `values` and keep the claim; False when the claim is no longer ours or is out of date."""
+    statement = update(DeploymentRow).where(
+        DeploymentRow.id == claim.deployment.id,
+        DeploymentRow.lock_token == claim.token,
+        DeploymentRow.locked_until > func.now(),
+        DeploymentRow.generation == claim.deployment.generation,
+    )
+    return await _changed(session, statement.values(**values))
+
+
+async def record_external_id(session: AsyncSession, deployment_id: str, create_token: str, external_id: str) -> None:
+    """What a create made; true for whoever holds the claim now, so it needs no lock token."""
+    statement = update(DeploymentRow).where(
+        DeploymentRow.id == deployment_id,
+        DeploymentRow.create_token == create_token,
+        DeploymentRow.external_id.is_(None),
+    )
+    values = {"external_id": external_id, "absences": 0, "given_up_at": None, "due_at": func.now()}
+    await session.execute(statement.values(**values))
+
+
+async def touch_operation(session: AsyncSession, operation_id: str, values: Mapping[str, Any]) -> None:
+    """Change an operation that has not ended; one that has is never touched again."""
+    statement = update(OperationRow).where(OperationRow.id == operation_id, OperationRow.status.in_(_ACTIVE))
+    await session.execute(statement.values(**values))
+
+
+async def start_operation(session: AsyncSession, operation_id: str) -> None:
+    """Another attempt is about to be made."""
+    values = {
+        "status": OperationStatus.RUNNING,
+        "attempts": OperationRow.attempts + 1,
+        "started_at": func.coalesce(OperationRow.started_at, func.now()),
+    }
+    await touch_operation(session, operation_id, values)
+
+
+async def submitted_operation(session: AsyncSession, operation_id: str) -> None:
+    """The platform accepted it; a repeated acceptance keeps the first time."""
+    values = {
+        "status": OperationStatus.RUNNING,
+        "started_at": func.coalesce(OperationRow.started_at, func.now()),
+        "submitted_at": func.coalesce(OperationRow.submitted_at, func.now()),
+    }
+    await touch_operation(session, operation_id, values)
+
+
+async def finish_operation(
+    session: AsyncSession, operation_id: str, status: OperationStatus, error: Mapping[str, Any] | None = None
+) -> None:
+    values = {"status": status, "error": dict(error) if error else None, "finished_at": func.now()}
+    await touch_operation(session, operation_id, values)
+
+
+async def mark_auth_failed(session: AsyncSession, connection_id: str, reason: str) -> None:
+    """The platform refused this connection's credentials; new ones make it work again."""
+    values = {"status": ConnectionStatus.AUTH_FAILED, "status_reason": reason, "checked_at": func.now()}
+    await session.execute(update(ConnectionRow).where(ConnectionRow.id == connection_id).values(**values))
+
+
+async def mark_unreachable(session: AsyncSession, live_nodes: set[str]) -> Sequence[DeploymentRow]:
+    """Deployments of nodes without a live process become `unknown`; only their own node acts on them."""
+    statement = (
+        update(DeploymentRow)
+        .where(
+            DeploymentRow.node_id.is_not(None),
+            DeploymentRow.node_id.not_in(live_nodes),
+            DeploymentRow.status.not_in(("unknown", "deleted", "stopped")),
+        )
+        .values(
+            status="unknown",
+            status_since=func.now(),
+            status_reason="node_unreachable: no Modelport process of the node that runs this model is alive",
+            version=DeploymentRow.version + 1,
+            due_at=func.now(),
+        )
+        .returning(DeploymentRow)
+    )
+    return (await session.scalars(statement)).all()
+
+
+def seconds_from_now(seconds: float) -> ColumnElement[datetime]:
+    """A moment in the database's time."""
+    return func.now() + timedelta(seconds=seconds)
+
+
+def next_version() -> ColumnElement[int]:
+    """One above whatever the row has when it is written."""
+    return DeploymentRow.version + 1
+
+
+def this_transaction() -> ColumnElement[int]:
+    """The id of the transaction that evaluates it; compared with directories' xmin."""
+    return literal_column("(pg_current_xact_id()::text)::bigint", BigInteger)
+
+
+async def _claim(session: AsyncSession, row: DeploymentRow, token: str, ends_at: float) -> Claim:
+    active = select(OperationRow).where(OperationRow.deployment_id == row.id, OperationRow.status.in_(_ACTIVE))
+    claim = Claim(
+        token=token,
+        now=(await session.execute(select(func.now()))).scalar_one(),
+        ends_at=ends_at,
+        deployment=row,
+        connection=await session.get_one(ConnectionRow, row.connection_id),
+        operation=(await session.scalars(active)).one_or_none(),
+        drained=row.drain_xid is not None and await is_drained(session, row.id, row.drain_xid),
+    )
+    session.expunge_all()
+    return claim
+
+
+async def _changed(session: AsyncSession, statement: Update) -> bool:
+    returning = statement.returning(DeploymentRow.id).execution_options(synchronize_session=False)
+    return (await session.execute(returning)).first() is not None
+
+
+def _free() -> ColumnElement[bool]:
+    return or_(DeploymentRow.locked_until.is_(None), DeploymentRow.locked_until < func.now())
+
+
+def _on_node(node_id: str) -> ColumnElement[bool]:
+    return or_(DeploymentRow.node_id.is_(None), DeploymentRow.node_id == node_id)

@@ -1,0 +1,97 @@
+"""The database engine: asyncpg under SQLAlchemy, with a deadline at three levels.
+
+Connect (3 s), each command on our side (5 s), each statement on the server's side (5 s; locks 3 s,
+idle transactions 15 s). Without them a hung Postgres hangs every request for ever, pre-ping
+included (measured). The pool has a fixed size: connections per process are a configured number.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.kit import json
+
+CONNECT_SECONDS = 3
+COMMAND_SECONDS = 5
+POOL_SIZE = 8
+
+_SERVER_SETTINGS = {
+    "application_name": "modelport",
+    "statement_timeout": str(COMMAND_SECONDS * 1000),
+    "lock_timeout": "3000",
+    "idle_in_transaction_session_timeout": "15000",
+    "timezone": "UTC",
+    "jit": "off",
+}
+_READ_ONLY = "25006"
+"""A demoted primary answers every write with this and never recovers: the connection is dropped."""
+
+Connect = Callable[[], Awaitable[Any]]
+
+
+def make_engine(dsn: str, *, pool_size: int = POOL_SIZE) -> AsyncEngine:
+    """An engine for any libpq-style URL (`?sslmode=`, `?host=/socket`), which asyncpg parses itself."""
+
+    async def connect() -> Any:
+        return await open_connection(dsn)
+
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        json_serializer=lambda value: json.dumps(value).decode(),
+        json_deserializer=json.loads,
+    )
+    event.listen(engine.sync_engine, "handle_error", _drop_read_only)
+    return engine
+
+
+async def open_connection(dsn: str, *, statement_seconds: int = COMMAND_SECONDS) -> Any:
+    """One asyncpg connection with our deadlines; also for LISTEN and migrations."""
+    settings = {**_SERVER_SETTINGS, "statement_timeout": str(statement_seconds * 1000)}
+    return await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_SECONDS,
+        command_timeout=statement_seconds,
+        server_settings=settings,
+        statement_cache_size=0 if _is_pooled(dsn) else 256,
+    )
+
+
+def _is_pooled(dsn: str) -> bool:
+    """PgBouncer before 1.21 cannot keep prepared statements; its users say so in the URL."""
+    return "pgbouncer=true" in dsn
+
+
+def _drop_read_only(context: ExceptionContext) -> None:
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
+
+
+CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    ssl.SSLError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DiskFullError,
+)
+"""What means "the store is not usable now" rather than "this statement is wrong"."""

@@ -1,0 +1,28 @@
+"""The tables, one aggregate a file. Importing this package registers all of them on the metadata."""
+
+from __future__ import annotations
+
+from app.store.tables.api_keys import ApiKeyRow, PepperRow
+from app.store.tables.connections import ConnectionRow
+from app.store.tables.deployments import DeploymentRow, EventRow, OperationRow
+from app.store.tables.idempotency_keys import IdempotencyKeyRow
+from app.store.tables.routes import RouteRow
+from app.store.tables.tenants import NameRow, TenantRow
+from app.store.tables.usage import UsageRecordRow
+from app.store.tables.workers import ChangeRow, WorkerRow
+
+__all__ = [
+    "ApiKeyRow",
+    "ChangeRow",
+    "ConnectionRow",
+    "DeploymentRow",
+    "EventRow",
+    "IdempotencyKeyRow",
+    "NameRow",
+    "OperationRow",
+    "PepperRow",
+    "RouteRow",
+    "TenantRow",
+    "UsageRecordRow",
+    "WorkerRow",
+]

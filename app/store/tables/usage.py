@@ -1,0 +1,53 @@
+"""Usage records: one immutable row for each admitted request, partitioned by month.
+
+The key is (admitted_at, hold id); `admitted_at` comes from the hold id's UUIDv7, so replaying a
+journal twice cannot insert a record twice, not even into another partition.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import BigInteger, Boolean, Index, Integer, Numeric, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.store.base import Id, Row
+
+
+class UsageRecordRow(Row):
+    __tablename__ = "usage_records"
+    __table_args__ = (
+        Index("ix_usage_records_tenant_id_admitted_at", "tenant_id", "admitted_at"),
+        Index("ix_usage_records_request_id", "request_id"),
+        {"postgresql_partition_by": "RANGE (admitted_at)"},
+    )
+
+    admitted_at: Mapped[datetime] = mapped_column(primary_key=True)
+    hold_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    request_id: Mapped[str] = mapped_column(Id)
+    client_request_id: Mapped[str | None] = mapped_column(String(128))
+    tenant_id: Mapped[str] = mapped_column(Id)
+    api_key_id: Mapped[str] = mapped_column(Id)
+    route: Mapped[str] = mapped_column(String(128))
+    deployment_id: Mapped[str | None] = mapped_column(Id)
+    provider: Mapped[str | None] = mapped_column(String(32))
+    model: Mapped[str] = mapped_column(String(512))
+    endpoint: Mapped[str] = mapped_column(String(64))
+    outcome: Mapped[str] = mapped_column(String(40))
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    attempts: Mapped[int] = mapped_column(Integer)
+    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cached_input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    reasoning_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    estimated: Mapped[bool] = mapped_column(Boolean)
+    cost: Mapped[Decimal | None] = mapped_column(Numeric(24, 12))
+    currency: Mapped[str | None] = mapped_column(String(3))
+    queue_ms: Mapped[int | None] = mapped_column(Integer)
+    connect_ms: Mapped[int | None] = mapped_column(Integer)
+    first_byte_ms: Mapped[int | None] = mapped_column(Integer)
+    total_ms: Mapped[int | None] = mapped_column(Integer)
+    request_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    response_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]

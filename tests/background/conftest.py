@@ -1,0 +1,167 @@
+"""A tenant, a connection and a deployment in a real registry, and reconcilers over a cloud in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import func, select, update
+
+from app.background.outcome import Pace
+from app.background.reconcile import Reconciler
+from app.domain.connection import Connection
+from app.domain.operation import OperationType
+from app.kit.hints import Hint
+from app.kit.ids import new_id
+from app.kit.secrets import Keyring
+from app.providers.base import OpenConnection
+from app.store import names, places
+from app.store.session import Store
+from app.store.tables import ConnectionRow, DeploymentRow, EventRow, OperationRow, TenantRow
+from tests.support.cloud import CloudProvider
+
+PACE = Pace(poll_seconds=0.05, grace_seconds=0.4, drain_seconds=0.3)
+
+
+@dataclass
+class Bench:
+    """The registry under test and what a tenant would do to it."""
+
+    store: Store
+    keyring: Keyring
+    tenant_id: str
+    connection_id: str
+
+    async def deploy(self, name: str = "bot", **columns: Any) -> str:
+        deployment_id = new_id("dep")
+        async with self.store.write() as session:
+            session.add(
+                DeploymentRow(
+                    id=deployment_id,
+                    tenant_id=self.tenant_id,
+                    connection_id=self.connection_id,
+                    provider="cloud",
+                    name=name,
+                    model="qwen3-8b",
+                    wanted="running",
+                    status="pending",
+                    **columns,
+                )
+            )
+            await session.flush()
+            await names.take(session, tenant_id=self.tenant_id, name=name, kind="deployment", resource_id=deployment_id)
+        await self.wish(deployment_id, OperationType.CREATE)
+        return deployment_id
+
+    async def wish(self, deployment_id: str, type_: OperationType, **columns: Any) -> str:
+        """What the control plane does: supersede, insert the operation, move the generation."""
+        operation_id = new_id("op")
+        async with self.store.write() as session:
+            await session.execute(
+                update(OperationRow)
+                .where(OperationRow.deployment_id == deployment_id, OperationRow.status.in_(["pending", "running"]))
+                .values(status="superseded", finished_at=func.now())
+            )
+            session.add(
+                OperationRow(
+                    id=operation_id,
+                    tenant_id=self.tenant_id,
+                    deployment_id=deployment_id,
+                    type=type_,
+                    status="pending",
+                    generation=1,
+                )
+            )
+            values = {"generation": DeploymentRow.generation + 1, "operation_id": operation_id, "due_at": func.now()}
+            await session.execute(
+                update(DeploymentRow).where(DeploymentRow.id == deployment_id).values(**values, **columns)
+            )
+        return operation_id
+
+    async def delete(self, deployment_id: str) -> str:
+        return await self.wish(deployment_id, OperationType.DELETE, wanted="deleted", status="deleting")
+
+    async def row(self, deployment_id: str) -> DeploymentRow:
+        async with self.store.read() as session:
+            return await session.get_one(DeploymentRow, deployment_id)
+
+    async def operation(self, operation_id: str) -> OperationRow:
+        async with self.store.read() as session:
+            return await session.get_one(OperationRow, operation_id)
+
+    async def operations(self, deployment_id: str) -> list[OperationRow]:
+        async with self.store.read() as session:
+            found = select(OperationRow).where(OperationRow.deployment_id == deployment_id).order_by(OperationRow.id)
+            return list(await session.scalars(found))
+
+    async def events(self, deployment_id: str) -> list[str]:
+        async with self.store.read() as session:
+            found = select(EventRow.type).where(EventRow.deployment_id == deployment_id).order_by(EventRow.id)
+            return list(await session.scalars(found))
+
+    async def until(self, deployment_id: str, holds: Callable[[DeploymentRow], bool]) -> DeploymentRow:
+        """The row, as soon as it is as described; the time limit only guards against hanging."""
+        async with asyncio.timeout(20):
+            while True:
+                row = await self.row(deployment_id)
+                if holds(row):
+                    return row
+                await asyncio.sleep(0.01)
+
+    async def until_status(self, deployment_id: str, status: str) -> DeploymentRow:
+        return await self.until(deployment_id, lambda row: row.status == status)
+
+    async def until_ended(self, operation_id: str) -> OperationRow:
+        async with asyncio.timeout(20):
+            while (found := await self.operation(operation_id)).finished_at is None:
+                await asyncio.sleep(0.01)
+            return found
+
+    def reconciler(self, provider: CloudProvider) -> Reconciler:
+        return Reconciler(
+            store=self.store,
+            provider_of=lambda _: provider,
+            keyring=self.keyring,
+            open_connection=_opened,
+            node_id="nod_test",
+            pace=PACE,
+            hint=Hint(),
+        )
+
+    @asynccontextmanager
+    async def reconciling(self, provider: CloudProvider, copies: int = 1) -> AsyncIterator[None]:
+        """That many reconcilers over one cloud, until the block ends."""
+        running = [asyncio.get_running_loop().create_task(self.reconciler(provider).run()) for _ in range(copies)]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+def _opened(connection: Connection) -> OpenConnection:
+    return OpenConnection(connection, http=cast("Any", None))
+
+
+@pytest.fixture
+async def bench(store: Store, keyring: Keyring) -> Bench:
+    tenant_id, connection_id = new_id("ten"), new_id("con")
+    async with store.write() as session:
+        session.add(TenantRow(id=tenant_id, name="acme"))
+        await session.flush()
+        session.add(
+            ConnectionRow(
+                id=connection_id,
+                tenant_id=tenant_id,
+                name="cloud",
+                provider="cloud",
+                settings={},
+                credentials_sealed=keyring.seal(b"{}", places.credentials(connection_id, tenant_id)),
+            )
+        )
+    return Bench(store, keyring, tenant_id, connection_id)

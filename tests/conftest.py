@@ -1,0 +1,47 @@
+"""Fixtures of the whole suite: a real Postgres, a store on a fresh database, keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from app.kit.secrets import Keyring
+from app.store.engine import make_engine
+from app.store.session import Store
+from tests.support.database import TestCluster, running_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[TestCluster]:
+    """The run's Postgres, with a migrated template."""
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+async def dsn(cluster: TestCluster) -> AsyncIterator[str]:
+    """A migrated database of this test's own."""
+    made = await cluster.make_database()
+    yield made
+    await cluster.drop_database(made)
+
+
+@pytest.fixture
+async def empty_dsn(cluster: TestCluster) -> AsyncIterator[str]:
+    """A database with nothing in it."""
+    made = await cluster.make_database(empty=True)
+    yield made
+    await cluster.drop_database(made)
+
+
+@pytest.fixture
+async def store(dsn: str) -> AsyncIterator[Store]:
+    opened = Store(make_engine(dsn, pool_size=5))
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture(scope="session")
+def keyring() -> Keyring:
+    return Keyring([("test", b"a-master-key-of-exactly-32-bytes")])

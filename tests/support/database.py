@@ -1,0 +1,83 @@
+"""One real Postgres for a test run; every test that asks gets a database of its own.
+
+The cluster is the product's own embedded one, with durability off, in a temporary directory. The
+migrations run once, into a template; a clone of it takes about 15 ms. `TEST_DATABASE_URL` takes an
+external server instead (a superuser's URL), so that the suite can run against another major.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from app.store import migrate
+from app.store.embedded import EmbeddedPostgres
+
+_TEMPLATE = "modelport_template"
+_numbers = itertools.count(1)
+
+
+class TestCluster:
+    """Makes and drops databases on one running server."""
+
+    __test__ = False
+
+    def __init__(self, admin_dsn: str) -> None:
+        self._admin_dsn = admin_dsn
+        self._prefix = f"t{os.getpid()}_"
+
+    def dsn_for(self, database: str) -> str:
+        parts = urlsplit(self._admin_dsn)
+        return urlunsplit(parts._replace(path=f"/{database}"))
+
+    async def make_template(self) -> None:
+        await self._execute(f"DROP DATABASE IF EXISTS {_TEMPLATE}", f"CREATE DATABASE {_TEMPLATE}")
+        await migrate.upgrade(self.dsn_for(_TEMPLATE))
+
+    async def make_database(self, *, empty: bool = False) -> str:
+        """The dsn of a fresh database: migrated, or with nothing in it."""
+        name = f"{self._prefix}{next(_numbers)}"
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else _TEMPLATE}")
+        return self.dsn_for(name)
+
+    async def drop_database(self, dsn: str) -> None:
+        await self._execute(f"DROP DATABASE IF EXISTS {urlsplit(dsn).path[1:]} WITH (FORCE)")
+
+    async def _execute(self, *statements: str) -> None:
+        connection = await asyncpg.connect(self._admin_dsn)
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@contextmanager
+def running_cluster() -> Iterator[TestCluster]:
+    external = os.environ.get("TEST_DATABASE_URL")
+    if external:
+        yield _with_template(external)
+        return
+    bin_dir = os.environ.get("TEST_PG_BIN_DIR")
+    with tempfile.TemporaryDirectory(prefix="modelport-test-") as directory:
+        postgres = EmbeddedPostgres.open(
+            Path(directory), pg_bin_dir=Path(bin_dir) if bin_dir else None, durable=False, watch=False
+        )
+        try:
+            yield _with_template(postgres.dsn_for("postgres"))
+        finally:
+            postgres.close()
+
+
+def _with_template(admin_dsn: str) -> TestCluster:
+    cluster = TestCluster(admin_dsn)
+    asyncio.run(cluster.make_template())
+    return cluster

@@ -1,0 +1,59 @@
+"""What the tests of the embedded database do to its processes: kill, stop, keep busy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from app.store.embedded.binaries import find_binaries
+from app.store.embedded.processes import kill
+from tests.support.embedded_user import ask
+
+HANG_SECONDS = 30.0
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HANG_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
+
+
+def kill_and_wait(pids: Sequence[int]) -> None:
+    """SIGKILL returns before the death: until then the socket still takes connections."""
+    kill(pids)
+    until(lambda: not any(_has_files(pid) for pid in pids))
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def computing_backend(dsn: str) -> Iterator[int]:
+    """The process id of a backend that is busy for ever and looks at nothing else."""
+    psql = find_binaries(None).client_command("psql", dsn, "-c", "DO 'BEGIN LOOP END LOOP; END'")
+    busy = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO%' AND state = 'active'"
+    with subprocess.Popen(psql, stderr=subprocess.DEVNULL) as client:
+        try:
+            until(lambda: ask(dsn, busy) is not None)
+            yield ask(dsn, busy)
+        finally:
+            client.kill()
+
+
+def _has_files(pid: int) -> bool:
+    """False for a zombie too, which has given back everything but its number."""
+    with suppress(OSError):
+        return any(Path("/proc", str(pid), "fd").iterdir())
+    return False
