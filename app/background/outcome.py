@@ -253,7 +253,8 @@ def _with_end(outcome: Outcome, claim: Claim, seen: Observation, able: Capabilit
         return replace(outcome, ended=OperationStatus.FAILED, error=error)
     if not _reached(operation.type, seen.status):
         return outcome
-    return replace(outcome, ended=OperationStatus.SUCCEEDED, due_seconds=0)
+    calm = {**outcome.columns, "draining_since": None, "drain_xid": None}
+    return replace(outcome, columns=calm, ended=OperationStatus.SUCCEEDED, due_seconds=0)
 
 
 def _reached(operation_type: str, status: Status) -> bool:

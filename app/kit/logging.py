@@ -66,10 +66,16 @@ class _ToStructlog(logging.Handler):
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        fields: dict[str, Any] = {"library": record.name, "detail": str(record.msg)}
+        fields: dict[str, Any] = {"library": record.name, "detail": _template(record)}
         if record.exc_info and record.exc_info[1] is not None:
             fields["exc_info"] = record.exc_info[1]
         get_logger(record.name).log(record.levelno, "library", **fields)
+
+
+def _template(record: logging.LogRecord) -> str:
+    """One line of the text as it stands in the code; of a traceback only the exception's type."""
+    lines = str(record.msg).strip().splitlines() or [""]
+    return lines[-1].partition(":")[0] if lines[0].startswith("Traceback") else lines[0]
 
 
 def _describe_exception(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

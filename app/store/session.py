@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -61,6 +62,15 @@ class Store:
             await asyncio.sleep(delay_seconds(attempt, base_seconds=0.05))
         async with self.write() as session:
             return await work(session)
+
+    async def answers(self) -> bool:
+        """Whether the database answers now, within the deadlines of `store/engine.py`."""
+        try:
+            async with self.read() as session:
+                await session.execute(text("SELECT 1"))
+        except StoreUnavailable:
+            return False
+        return True
 
     async def aclose(self) -> None:
         await self.engine.dispose()

@@ -9,8 +9,6 @@ A refusal is printed on stderr, exit 2, as the command line does.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -65,9 +63,7 @@ class UserProcess:
         self._process.communicate(timeout=60)
         return self._process.returncode
 
-    def kill(self, *, with_children: bool = False) -> None:
-        if with_children:
-            os.killpg(self._process.pid, signal.SIGKILL)
+    def kill(self) -> None:
         self._process.kill()
         self._process.communicate(timeout=60)
 

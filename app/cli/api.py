@@ -1,0 +1,79 @@
+"""The command line's own client: one gateway, one key, JSON in and out, over the standard library."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.cli.errors import CommandFailed
+from app.kit import json
+
+_TIMEOUT_SECONDS = 600
+
+
+class Api:
+    """Calls one gateway. Every failure is a CommandFailed with the gateway's own sentence."""
+
+    def __init__(self, base_url: str, key: str) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise CommandFailed(f"{base_url!r} is not an http(s) address", 2)
+        self._tls = parts.scheme == "https"
+        self._host, self._port, self._prefix = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._key = key
+
+    def get(self, path: str) -> Any:
+        return self._json("GET", path, None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._json("POST", path, body)
+
+    def find(self, path: str, name: str) -> Any:
+        """The resource of that name in a list, or None; reads every page."""
+        token = ""
+        while True:
+            page = self.get(f"{path}{'&' if '?' in path else '?'}page_size=100{token}")
+            for resource in page["data"]:
+                if resource["name"] == name:
+                    return resource
+            if page["next_page_token"] is None:
+                return None
+            token = f"&page_token={page['next_page_token']}"
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[bytes]:
+        """The `data:` lines of an event stream, without their prefix, as they arrive."""
+        with self._answered("POST", path, body) as answer:
+            for line in answer:
+                if line.startswith(b"data:"):
+                    yield line[5:].strip()
+
+    def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        with self._answered(method, path, body) as answer:
+            return json.loads(answer.read())
+
+    @contextmanager
+    def _answered(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[http.client.HTTPResponse]:
+        kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=_TIMEOUT_SECONDS)
+        headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
+        try:
+            connection.request(method, self._prefix + path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise CommandFailed(_sentence(answer))
+            yield answer
+        except (OSError, http.client.HTTPException) as failed:
+            raise CommandFailed(f"no gateway answers at {self._host}:{self._port} ({failed})") from None
+        finally:
+            connection.close()
+
+
+def _sentence(answer: http.client.HTTPResponse) -> str:
+    text = answer.read()
+    try:
+        return f"{json.loads(text)['error']['message']} (HTTP {answer.status})"
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {answer.status}"

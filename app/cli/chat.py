@@ -1,0 +1,52 @@
+"""`modelport chat MODEL "text"`: one streamed answer in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.api import Api
+from app.cli.errors import CommandFailed
+from app.kit import json
+from app.lifespan.files import read_bootstrap
+from app.settings import Settings
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A route or deployment name.")],
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    url: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8080",
+    key: Annotated[str | None, typer.Option(help="A tenant's api key; default: the demo tenant's.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.", min=1)] = 200,
+) -> None:
+    """Stream an answer from a model."""
+    api = Api(url, key or _kept_key(Settings.from_environment().host.data_dir))
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "stream": True,
+        "max_tokens": max_tokens,
+    }
+    for data in api.stream("/v1/chat/completions", body):
+        if data == b"[DONE]":
+            break
+        _show(json.loads(data))
+    typer.echo()
+
+
+def _show(chunk: dict[str, object]) -> None:
+    error = chunk.get("error")
+    if isinstance(error, dict):
+        raise CommandFailed(str(error.get("message")))
+    choices = chunk.get("choices")
+    if isinstance(choices, list) and choices:
+        typer.echo(choices[0]["delta"].get("content") or "", nl=False)
+
+
+def _kept_key(data_dir: Path) -> str:
+    kept = read_bootstrap(data_dir).get("tenant_key")
+    if kept is None:
+        raise CommandFailed("no key: give one with --key, or start the demo with `make run` first", 2)
+    return kept

@@ -1,0 +1,168 @@
+"""`modelport serve`: the gateway, in one process or several.
+
+one worker     this process serves both planes and does the cluster work
+--workers N    N processes serve (role api); this one, their parent, does the host's cluster work
+               in a thread, so that exactly one supervisor spawns and reaps local models
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+import uvloop
+from uvicorn.supervisors import Multiprocess
+
+from app.cli.errors import CommandFailed
+from app.kit.logging import configure_logging
+from app.lifespan import StartRefused, check_start, cluster_work
+from app.lifespan.options import ProcessOptions, Role
+from app.main import create_app
+from app.settings import Settings
+from app.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than SDK pools keep idle connections: httpx2's, under openai-python, keeps them 5 s."""
+BACKLOG = 2048
+
+
+def command(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8080,
+    workers: Annotated[int, typer.Option(help="Serving processes.", min=1, max=256)] = 1,
+    role: Annotated[
+        Role, typer.Option(help="api: both planes. worker: cluster work and health. all: both.")
+    ] = Role.ALL,
+    access_log: Annotated[Path | None, typer.Option(help="File for access lines; default standard output.")] = None,
+) -> None:
+    """Start the gateway in the foreground."""
+    settings = Settings.from_environment()
+    configure_logging(level=settings.web.log_level)
+    listener = listen(host, port)
+    options = ProcessOptions(role, listener.getsockname()[:2], access_log, announce_admin_key)
+    run(settings, listener, options, workers=workers)
+
+
+def announce_admin_key(key: str) -> None:
+    """Show the first admin key, this once, where no log collector picks it up as a field."""
+    print(f"modelport: admin key, shown this once and kept in bootstrap.json: {key}", file=sys.stderr, flush=True)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, before anything else is started. Raises CommandFailed when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as refused:
+        listener.close()
+        raise CommandFailed(
+            f"cannot listen on {host}:{port} ({refused.strerror}): stop what uses it, or choose another port", 2
+        ) from None
+    return listener
+
+
+def run(
+    settings: Settings,
+    listener: socket.socket,
+    options: ProcessOptions,
+    *,
+    workers: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until told to stop. Raises CommandFailed when the start is refused."""
+    try:
+        check_start(settings)
+        with _signals_survived(), _embedded_held(settings, progress):
+            if workers == 1:
+                _run_one(settings, listener, options)
+            else:
+                _run_many(settings, listener, options, workers)
+    except (StartRefused, EmbeddedPostgresError) as refused:
+        raise CommandFailed(str(refused), 2) from None
+
+
+def _config(settings: Settings, options: ProcessOptions, workers: int = 1) -> uvicorn.Config:
+    return uvicorn.Config(
+        functools.partial(create_app, settings, options),
+        factory=True,
+        http="app.http1.server:HardenedProtocol",
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        interface="asgi3",
+        workers=workers,
+        backlog=BACKLOG,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=bool(settings.web.trusted_proxies),
+        forwarded_allow_ips=list(settings.web.trusted_proxies),
+        reset_contextvars=True,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(settings.pace.drain_timeout_seconds) + 2,
+    )
+
+
+def _run_one(settings: Settings, listener: socket.socket, options: ProcessOptions) -> None:
+    server = uvicorn.Server(_config(settings, options))
+    server.run(sockets=[listener])
+    if not server.started:
+        raise CommandFailed("the gateway did not start; the log above says why", 1)
+
+
+def _run_many(settings: Settings, listener: socket.socket, options: ProcessOptions, workers: int) -> None:
+    parent_works = options.role is Role.ALL
+    served = replace(options, role=Role.API) if parent_works else options
+    with _cluster_work_in_thread(settings, options) if parent_works else contextlib.nullcontext():
+        Multiprocess(_config(settings, served, workers), sockets=[listener]).run()
+
+
+@contextlib.contextmanager
+def _signals_survived() -> Iterator[None]:
+    """uvicorn raises the signal that stopped it again, which would end us before our own `finally`s."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _embedded_held(settings: Settings, progress: Callable[[str], None] | None) -> Iterator[None]:
+    """The embedded cluster, up before any server starts and until the last one has ended."""
+    if settings.database.url is not None:
+        yield
+        return
+    with EmbeddedPostgres.open(settings.host.data_dir, pg_bin_dir=settings.database.pg_bin_dir, on_progress=progress):
+        yield
+
+
+@contextlib.contextmanager
+def _cluster_work_in_thread(settings: Settings, options: ProcessOptions) -> Iterator[None]:
+    """The host's cluster work on a loop of its own; uvicorn's supervisor keeps the main thread."""
+    stop = asyncio.Event()
+    loop = uvloop.new_event_loop()
+    work = cluster_work(settings, replace(options, role=Role.WORKER), stop)
+    thread = threading.Thread(target=loop.run_until_complete, args=(work,), name="cluster-work")
+    thread.start()
+    try:
+        yield
+    finally:
+        if thread.is_alive():
+            loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()

@@ -1,0 +1,36 @@
+"""Every operation of the control plane, in the order of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from app.control.api_keys.router import router as api_keys
+from app.control.connections.router import router as connections
+from app.control.deployments.router import router as deployments
+from app.control.health.router import router as health
+from app.control.me.router import router as me
+from app.control.operations.router import router as operations
+from app.control.providers.router import router as providers
+from app.control.routes.router import router as routes
+from app.control.tenants.router import router as tenants
+
+ROUTERS: tuple[APIRouter, ...] = (
+    deployments,
+    operations,
+    connections,
+    providers,
+    routes,
+    tenants,
+    api_keys,
+    me,
+    health,
+)
+
+
+def api_routes() -> Iterator[APIRoute]:
+    """Every operation of the control plane."""
+    for router in ROUTERS:
+        yield from (route for route in router.routes if isinstance(route, APIRoute))

@@ -1,0 +1,100 @@
+"""The receiving side of an exchange: a request body on its way from the parser to one reader.
+
+    RECEIVING ──end()──▶ complete
+        └──fail()──▶ failed: what arrives later is dropped, `read` raises why
+
+Until somebody reads, at most the high-water mark is kept and the connection's reading is paused; once
+`read` has named its limit, exactly that much is taken and not a byte more is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from app.errors import BodyTooLarge, GatewayError, UnsupportedMedia
+from app.http1.head import Fields
+from app.http1.limits import HIGH_WATER_BYTES
+
+_NO_LIMIT = 1 << 62
+
+
+class Feed(Protocol):
+    """Where the body comes from."""
+
+    def pause_body(self) -> None: ...
+    def resume_body(self) -> None:
+        """Read on; the reader waits. Answers an `Expect: 100-continue` that is still open."""
+        ...
+
+
+class RequestBody:
+    """One body, read at most once to its end; reading again gives the same bytes."""
+
+    __slots__ = ("_chunks", "_failure", "_feed", "_limit", "_waiter", "complete", "received_bytes")
+
+    def __init__(self, feed: Feed) -> None:
+        self.complete = False
+        self.received_bytes = 0
+        self._feed = feed
+        self._limit = _NO_LIMIT
+        self._chunks: list[bytes] = []
+        self._failure: GatewayError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def read(self, limit_bytes: int, fields: Fields) -> bytes:
+        """The whole body. Raises UnsupportedMedia, BodyTooLarge, or what `fail` was given."""
+        refuse_encoded(fields)
+        self._limit = limit_bytes
+        if max(int(fields.get(b"content-length", 0)), self.received_bytes) > limit_bytes:
+            self.fail(too_large(limit_bytes))
+        if self._failure is not None:
+            raise self._failure
+        if not self.complete:
+            await self._until_complete()
+        return b"".join(self._chunks)
+
+    def feed(self, data: bytes) -> None:
+        if self._failure is not None:
+            return
+        self.received_bytes += len(data)
+        self._chunks.append(data)
+        if self.received_bytes > self._limit:
+            self.fail(too_large(self._limit))
+        elif self._waiter is None and self.received_bytes > HIGH_WATER_BYTES:
+            self._feed.pause_body()
+
+    def end(self) -> None:
+        if self._failure is None:
+            self.complete = True
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+
+    def fail(self, failure: GatewayError) -> None:
+        """No more of it is wanted, or will come."""
+        if self._failure is not None:
+            return
+        self._failure = failure
+        self.complete = False
+        self._chunks.clear()
+        self._feed.pause_body()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(failure)
+
+    async def _until_complete(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._feed.resume_body()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
+def refuse_encoded(fields: Fields) -> None:
+    """A compressed body can expand a thousandfold; nobody needs it here."""
+    if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMedia("Compressed bodies are not accepted; send it without content-encoding.")
+
+
+def too_large(limit_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body must not exceed {limit_bytes} bytes.")

@@ -1,0 +1,328 @@
+"""One connection to an upstream: a state machine between a socket, a parser and one response at a time.
+
+    IDLE ──send()──▶ HEAD ──head complete──▶ BODY ──message complete──▶ IDLE, back to the pool
+      │               │ first_byte, total     │ idle, total            └▶ CLOSED where it cannot be used again
+      └───────────────┴───────────────────────┴── EOF, reset, deadline, anything unexpected ──▶ CLOSED
+
+An upstream is hostile input. Every response is framed strictly, its head and its 1xx forerunners are
+bounded, and a connection on which something came that nobody asked for (bytes while idle, bytes behind
+the end of a response, a response before our request was out) is closed and never used again: httpx,
+httpx2 and aiohttp give such bytes to the next request (measured), which may be another tenant's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import NoReturn, Protocol
+
+import httptools
+from typing_extensions import override
+
+from app.errors import GatewayError
+from app.http1 import failures
+from app.http1.exchange import Header
+from app.http1.limits import HIGH_WATER_BYTES, ClientLimits
+from app.http1.origin import Deadlines, Origin
+from app.http1.sockets import tune
+from app.http1.timers import NEVER, TICK_SECONDS, Wheel
+from app.http1.upstream_head import check_response_head
+from app.http1.upstream_response import UpstreamResponse
+from app.kit.clock import monotonic
+
+_CONNECTING, _IDLE, _HEAD, _BODY, _CLOSED = range(5)
+
+
+class Home(Protocol):
+    """Where connections belong: the pool."""
+
+    def opened(self, connection: UpstreamConnection) -> None: ...
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """It is idle and clean."""
+        ...
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """It must not be used any more."""
+        ...
+
+    def closed(self, connection: UpstreamConnection) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """See the module. Parser callbacks only collect; what they mean is decided once a read, in `data_received`."""
+
+    __slots__ = (
+        "_complete",
+        "_ends_with_connection",
+        "_first_byte_due",
+        "_headers",
+        "_heard_at",
+        "_home",
+        "_idle_seconds",
+        "_interim",
+        "_interims",
+        "_keep_alive",
+        "_limits",
+        "_parser",
+        "_parts",
+        "_paused",
+        "_poll",
+        "_pooled_until",
+        "_response",
+        "_sent_at",
+        "_state",
+        "_total_due",
+        "_transport",
+        "_unclaimed",
+        "_wheel",
+        "_wrong",
+        "origin",
+        "wake_at",
+    )
+
+    _headers: list[Header]
+    _interim: bool
+    _transport: asyncio.Transport
+    _unclaimed: int
+
+    def __init__(self, origin: Origin, home: Home, limits: ClientLimits) -> None:
+        self.origin = origin
+        self.wake_at = NEVER
+        self._home = home
+        self._limits = limits
+        self._wheel = Wheel.of_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._poll = select.poll()
+        self._state = _CONNECTING
+        self._response: UpstreamResponse | None = None
+        self._paused = False
+        self._pooled_until = NEVER
+        self._parts: list[bytes] = []
+        self._expect_response()
+
+    # For the pool.
+
+    def is_open(self) -> bool:
+        return self._state == _IDLE and not self._transport.is_closing()
+
+    def is_quiet(self) -> bool:
+        """Open, and nothing came since it was given back; asks the socket, as the loop may not have read it yet."""
+        return self.is_open() and not self._poll.poll(0)
+
+    def send(
+        self, head: bytes, body: bytes, deadlines: Deadlines, *, connect_seconds: float, reused: bool
+    ) -> UpstreamResponse:
+        self._expect_response()
+        self._state = _HEAD
+        self._sent_at = now = monotonic()
+        self._first_byte_due = now + deadlines.first_byte_seconds
+        self._total_due = now + deadlines.total_seconds
+        self._idle_seconds = deadlines.idle_seconds + TICK_SECONDS
+        if len(body) <= HIGH_WATER_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        self._wheel.wake_by(self, min(self._first_byte_due, self._total_due))
+        limit_bytes = self._limits.body_bytes
+        self._response = UpstreamResponse(self, connect_seconds=connect_seconds, reused=reused, limit_bytes=limit_bytes)
+        return self._response
+
+    def retire_after(self, seconds: float) -> None:
+        """Close when it has been idle for so long."""
+        if self._state == _IDLE:
+            self._pooled_until = self._wheel.after(seconds)
+            self._wheel.wake_by(self, self._pooled_until)
+
+    # For its response (upstream_response.Carrier), and for the pool.
+
+    def pause_reading(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._heard_at = self._wheel.now
+            self._transport.resume_reading()
+
+    def abandon(self, failure: GatewayError) -> None:
+        """Close at once; the response that is on its way, if any, fails."""
+        response = self._close()
+        if response is not None:
+            response.failed(failure)
+
+    # The transport's callbacks.
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        tune(transport)
+        self._state = _IDLE
+        self._home.opened(self)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        response = self._response
+        if response is None:
+            self._close()
+            return
+        self._heard_at = self._wheel.now
+        self._unclaimed += len(data)
+        wrong = self._parse(data)
+        if self._parts:
+            parts, self._parts = self._parts, []
+            response.received(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._complete:
+            self._finish(clean=wrong is None)
+        elif wrong is not None:
+            self.abandon(failures.invalid_response(wrong))
+
+    @override
+    def eof_received(self) -> None:
+        self._end_of_stream(None)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_of_stream(exc)
+        self._home.closed(self)
+
+    # The parser's callbacks.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._refuse("bytes behind the end of the response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status_code = self._parser.get_status_code()
+        headers = self._headers
+        self._headers = []  # for trailers, which are of no use to anybody here
+        if status_code < 200:
+            self._count_interim(status_code)
+            return
+        version = self._parser.get_http_version()
+        try:
+            ends = check_response_head(version, status_code, headers, self._limits, self._unclaimed)
+        except ValueError as wrong:
+            self._refuse(str(wrong))
+        self._ends_with_connection = ends
+        self._unclaimed = 0
+        self._state = _BODY
+        if self._response is not None:
+            self._response.begin(status_code, headers, monotonic() - self._sent_at)
+
+    def on_body(self, body: bytes) -> None:
+        self._unclaimed = 0
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        else:
+            self._complete = True
+            self._keep_alive = self._parser.should_keep_alive()
+
+    # Deadlines.
+
+    def on_tick(self, now: float) -> float:
+        if self._paused:
+            self._heard_at = now
+        due = self._due()
+        if now < due:
+            return due
+        self.abandon(self._overdue(now))
+        return NEVER
+
+    def _due(self) -> float:
+        if self._state == _IDLE:
+            return self._pooled_until
+        if self._state == _HEAD:
+            return min(self._first_byte_due, self._total_due)
+        return min(self._heard_at + self._idle_seconds, self._total_due)
+
+    def _overdue(self, now: float) -> GatewayError:
+        if now >= self._total_due:
+            return failures.total_timeout()
+        return failures.first_byte_timeout() if self._state == _HEAD else failures.idle_timeout()
+
+    # Reading a response.
+
+    def _expect_response(self) -> None:
+        self._headers = []
+        self._wrong = ""
+        self._unclaimed = 0
+        self._interims = 0
+        self._interim = False
+        self._complete = False
+        self._keep_alive = False
+        self._ends_with_connection = False
+        self._pooled_until = NEVER
+
+    def _parse(self, data: bytes) -> str | None:
+        """What is wrong with it, for the log."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return "a change of protocol"
+        except httptools.HttpParserError as failure:
+            return self._wrong or str(failure)
+        return "head or framing too large" if self._unclaimed > self._limits.head_bytes else None
+
+    def _refuse(self, wrong: str) -> NoReturn:
+        """Stop the parser."""
+        self._wrong = wrong
+        raise ValueError(wrong)
+
+    def _count_interim(self, status_code: int) -> None:
+        self._interim = True
+        self._interims += 1
+        if status_code == 101:
+            self._refuse("a change of protocol")
+        if self._interims > self._limits.interim_responses:
+            self._refuse("too many interim responses")
+
+    # Ending.
+
+    def _finish(self, *, clean: bool) -> None:
+        """The response is complete: give the connection back, or close it where anything is odd about it."""
+        if self._state == _CLOSED:
+            return
+        response, self._response = self._response, None
+        if clean and self._keep_alive and self._is_drained():
+            self._state = _IDLE
+            self.resume_reading()
+            self._home.give_back(self)
+        else:
+            self._close()
+        if response is not None:
+            response.ended()
+
+    def _is_drained(self) -> bool:
+        return not self._transport.is_closing() and not self._transport.get_write_buffer_size()
+
+    def _end_of_stream(self, failure: Exception | None) -> None:
+        proper = failure is None and self._state == _BODY and self._ends_with_connection
+        response = self._close()
+        if response is None:
+            return
+        if proper:
+            response.ended()
+        else:
+            response.failed(failures.disconnected(failure))
+
+    def _close(self) -> UpstreamResponse | None:
+        """Close at once; returns the response that was still on its way."""
+        if self._state == _CLOSED:
+            return None
+        if self._state != _CONNECTING:
+            self._transport.abort()
+        self._state = _CLOSED
+        self._wheel.drop(self)
+        self._home.forget(self)
+        response, self._response = self._response, None
+        return response

@@ -1,0 +1,215 @@
+"""An exchange carried by the protocol object itself: no scope, no receive, no send, one task.
+
+    NEW ──start()──▶ open ──finish()──▶ finished
+     └────────────────┴──leave(), abort()──▶ dead: writes go nowhere
+
+The connection feeds `body` from its parser; the handler drives the response. To uvicorn an exchange
+looks like one of its own request cycles (`response_complete`, `keep_alive`, `run_asgi`), so that its
+start, shutdown and pipelining code serves both kinds.
+
+With a content-length the head waits for the first bytes of the body and goes out with them in one
+write; without one it goes out at once, because what follows may be minutes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+from typing_extensions import override
+
+from app.errors import ClientLeft
+from app.http1.base import BaseExchange
+from app.http1.body import RequestBody
+from app.http1.exchange import Handler, Header, Source
+from app.http1.head import Fields
+from app.http1.response import BODILESS, CHUNKED, CLOSE, LAST_CHUNK, STATUS_LINES, content_length, header_lines
+
+_TO_THE_END = -1
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Connection(Protocol):
+    """What an exchange needs from the connection that carries it."""
+
+    transport: asyncio.Transport
+    tasks: set[asyncio.Task[None]]
+
+    @property
+    def write_paused(self) -> bool: ...
+    def default_lines(self) -> bytes: ...
+    def new_request_id(self) -> str: ...
+    def pause_body(self) -> None: ...
+    def resume_body(self) -> None: ...
+    def on_response_complete(self) -> None: ...
+    def hang_up(self) -> None: ...
+
+
+class DirectExchange(BaseExchange):
+    """Implements `exchange.Exchange`."""
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_http_1_0",
+        "_muted",
+        "_remaining",
+        "_unsent_head",
+        "body",
+        "keep_alive",
+        "task",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Sequence[Header],
+        fields: Fields,
+        peer: str | None,
+        *,
+        http_1_0: bool,
+        keep_alive: bool,
+    ) -> None:
+        super().__init__(method, path, query, headers, fields, peer)
+        self.body = RequestBody(connection)
+        self.keep_alive = keep_alive
+        self.task: asyncio.Task[None] | None = None
+        self._connection = connection
+        self._http_1_0 = http_1_0
+        self._chunked = False
+        self._muted = False
+        self._remaining = _TO_THE_END
+        self._unsent_head = b""
+
+    @property
+    def request_bytes(self) -> int:
+        return self.body.received_bytes
+
+    def read_body(self, limit_bytes: int) -> Coroutine[Any, Any, bytes]:
+        return self.body.read(limit_bytes, self._fields)
+
+    @override
+    def start(self, status_code: int, headers: Sequence[Header]) -> None:
+        length = content_length(headers)
+        lines = header_lines(headers)
+        self._begin()
+        if not self.body.complete:
+            self.keep_alive = False
+        framing = self._choose_framing(status_code, length)
+        close = b"" if self.keep_alive else CLOSE
+        head = b"".join((STATUS_LINES[status_code], self._connection.default_lines(), lines, framing, close, b"\r\n"))
+        if self._remaining > 0:
+            self._unsent_head = head
+        elif self._open:
+            self._send(head)
+
+    def write(self, data: bytes) -> None:
+        if not self._open:
+            self._refuse_misuse()
+        elif data:
+            self.response_bytes += len(data)
+            self._send(self._framed(data))
+
+    @override
+    def finish(self, data: bytes = b"") -> None:
+        if not self._open:
+            self._refuse_misuse()
+            self._end()
+            return
+        self.response_bytes += len(data)
+        last = self._framed(data) if data else b""
+        if self._remaining > 0:
+            self.abort()
+            raise RuntimeError("the body is shorter than its content-length")
+        self._send(last + LAST_CHUNK if self._chunked else last)
+        self._end()
+        if not self.keep_alive:
+            self._connection.hang_up()
+        self._connection.on_response_complete()
+
+    @override
+    def abort(self) -> None:
+        if self.finished:
+            return
+        transport = self._connection.transport
+        ends_with_connection = self._open and not self._chunked and self._remaining == _TO_THE_END
+        self._end()
+        if ends_with_connection and not transport.is_closing():
+            _reset_on_close(transport)
+        transport.abort()
+
+    def set_source(self, source: Source | None) -> None:
+        self._source = source
+        if source is not None and self._connection.write_paused:
+            source.pause()
+
+    # What follows is called by the connection and by BaseExchange.
+
+    @property
+    def response_complete(self) -> bool:
+        """uvicorn's name for `finished`."""
+        return self.finished
+
+    async def run_asgi(self, handler: Handler) -> None:
+        """uvicorn's name for `serve`."""
+        try:
+            await self.serve(handler(self))
+        finally:
+            if self.task is not None:
+                self._connection.tasks.discard(self.task)
+
+    @override
+    def leave(self) -> None:
+        if not self.finished:
+            self.body.fail(ClientLeft("The client went away."))
+        super().leave()
+
+    @override
+    def new_request_id(self) -> str:
+        return self._connection.new_request_id()
+
+    def _choose_framing(self, status_code: int, length: int | None) -> bytes:
+        if self.method == "HEAD" or status_code in BODILESS:
+            self._muted = True
+            self._remaining = 0
+        elif length is not None:
+            self._remaining = length
+        elif self._http_1_0:
+            self.keep_alive = False
+        else:
+            self._chunked = True
+            return CHUNKED
+        return b""
+
+    def _framed(self, data: bytes) -> bytes:
+        if self._chunked:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        if self._muted:
+            return b""
+        if self._remaining != _TO_THE_END:
+            self._remaining -= len(data)
+            if self._remaining < 0:
+                self.abort()
+                raise RuntimeError("the body is longer than its content-length")
+        return data
+
+    def _send(self, data: bytes) -> None:
+        if self._unsent_head:
+            data = self._unsent_head + data
+            self._unsent_head = b""
+        transport = self._connection.transport
+        if data and not transport.is_closing():
+            transport.write(data)
+
+
+def _reset_on_close(transport: asyncio.Transport) -> None:
+    """Where only the end of the connection ends the body, a plain close would pass for a proper end."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

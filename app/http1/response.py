@@ -1,0 +1,63 @@
+"""The bytes of a response head, and of a refusal that is answered before any handler exists."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Sequence
+
+from app.errors import GatewayError
+from app.http1.exchange import Header
+from app.kit.error_body import error_body, error_headers, status_code_of
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n"
+CLOSE = b"connection: close\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+BODILESS = frozenset({204, 304})
+_FRAMING = frozenset({b"connection", b"date", b"keep-alive", b"transfer-encoding", b"upgrade"})
+
+
+def _phrase(status_code: int) -> str:
+    try:
+        return http.HTTPStatus(status_code).phrase
+    except ValueError:
+        return ""
+
+
+STATUS_LINES = {code: f"HTTP/1.1 {code} {_phrase(code)}\r\n".encode() for code in range(200, 600)}
+
+
+def header_lines(headers: Sequence[Header]) -> bytes:
+    """Encoded, each with its line end. Raises ValueError for one that could begin a line of its own."""
+    lines = b"\r\n".join(map(b": ".join, headers))
+    breaks = max(len(headers) - 1, 0)
+    if lines.count(b"\n") != breaks or lines.count(b"\r") != breaks or b"\0" in lines:
+        raise ValueError("a header holds CR, LF or NUL")
+    return lines + b"\r\n" if lines else b""
+
+
+def content_length(headers: Sequence[Header]) -> int | None:
+    """The declared length. Raises ValueError for headers that belong to the wire and not to a handler."""
+    fields = dict(headers)
+    if not _FRAMING.isdisjoint(fields):
+        raise ValueError("connection, date and framing headers are set by the server")
+    declared = fields.get(b"content-length")
+    return None if declared is None else int(declared)
+
+
+def error_response(error: GatewayError, request_id: str) -> tuple[int, list[Header], bytes]:
+    """OpenAI's error shape: status code, headers and body."""
+    body = error_body(error)
+    headers: list[Header] = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode()),
+        *error_headers(error),
+    ]
+    return status_code_of(error), headers, body
+
+
+def refusal(error: GatewayError, request_id: str, default_lines: bytes) -> bytes:
+    """A whole response that says the connection ends here."""
+    status_code, headers, body = error_response(error, request_id)
+    return b"".join((STATUS_LINES[status_code], default_lines, header_lines(headers), CLOSE, b"\r\n", body))

@@ -1,0 +1,528 @@
+"""The server side of a connection: uvicorn's protocol class, hardened, and able to carry exchanges.
+
+uvicorn's parser has no limit on header, URL or trailer bytes and no timer before the first answer
+(measured on 0.54: 64 MiB of headers cost 560 MiB). This class adds the limits, the timers and strict
+framing for every request, and serves those the data plane claims without ASGI in between; the rest
+goes to the ASGI application as before.
+
+    reading     AWAIT ──first byte──▶ HEAD ──head complete──▶ BODY ──message complete──▶ AWAIT
+                idle_seconds          head_seconds            stall and rate             (answering: no timer)
+                closed                408                     408
+
+    answering   current ──on_response_complete──▶ the pipeline's next ──▶ … ──▶ idle
+                in the order of arrival; what does not fit into the pipeline waits unparsed
+
+    ending      _refuse: answers an error at its turn ──▶ _linger: says it is done, discards input for
+                linger_seconds (closing over unread bytes would turn the answer into a reset) ──▶ closed
+                hang_up: the same after the last response; closes at once where nothing is unread
+
+What this layer cannot know comes in the ASGI lifespan state, under the keys below. Two details of
+llhttp shape the code. It holds back an unfinished header, so bytes are counted as they arrive
+(`_unclaimed`: since the parser last got anywhere; that covers heads, trailers and chunk extensions).
+And after an `Upgrade` header it takes the body for another protocol, so such a request is fed to it
+once more without that header (RFC 9110, section 7.8 lets a server ignore it; Java's HTTP client asks
+for h2c on every plain connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import httptools
+from typing_extensions import override
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app.errors import BodyTimeout, GatewayError, HeadersTooLarge, Internal, PathTooLong
+from app.http1.deadlines import Owed, ReadClock, WriteClock
+from app.http1.direct import DirectExchange
+from app.http1.exchange import Dispatch, Handler, Header
+from app.http1.head import (
+    Fields,
+    check_head,
+    expects_continue,
+    header_bytes,
+    malformed,
+    split_target,
+    without_upgrade,
+)
+from app.http1.limits import ServerLimits
+from app.http1.response import CONTINUE, header_lines, refusal
+from app.http1.sockets import tune
+from app.http1.timers import NEVER, Wheel
+from app.kit.ids import new_id
+from app.kit.logging import get_logger
+
+DISPATCH_KEY = "http1.dispatch"
+"""A `Dispatch`: which requests are data plane, and their handlers."""
+DIRECT_KEY = "http1.direct"
+"""bool, default True. False: those go through ASGI like everything else."""
+LIMITS_KEY = "http1.limits"
+"""`ServerLimits`, default values where absent."""
+REQUEST_ID_KEY = "http1.new_request_id"
+"""`() -> str`, for answers that no handler gives."""
+
+log = get_logger(__name__)
+_SHARED_KEY = "http1.shared"
+_SLICE_BYTES = 4_096
+_AWAIT, _HEAD, _BODY = range(3)
+
+
+class _Shared:
+    """What all connections of one server have in common."""
+
+    __slots__ = ("_default_headers", "_default_lines", "dispatch", "limits", "new_request_id", "wheel")
+
+    def __init__(self, app_state: dict[str, Any]) -> None:
+        self.dispatch: Dispatch = _nothing_is_direct
+        if app_state.get(DIRECT_KEY, True):
+            self.dispatch = app_state.get(DISPATCH_KEY, _nothing_is_direct)
+        self.limits: ServerLimits = app_state.get(LIMITS_KEY, ServerLimits())
+        self.new_request_id: Callable[[], str] = app_state.get(REQUEST_ID_KEY, lambda: new_id("req"))
+        self.wheel = Wheel.of_running_loop()
+        self._default_headers: list[Header] = []
+        self._default_lines = b""
+
+    def default_lines(self, headers: list[Header]) -> bytes:
+        """uvicorn replaces its list (date, server) once a second; it is encoded as often."""
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._default_lines = header_lines(headers)
+        return self._default_lines
+
+
+class HardenedProtocol(HttpToolsProtocol):
+    """One client's connection; uvicorn's `http=`, with `ws="none"`."""
+
+    flow: _Flow
+    cycle: Any
+    """The latest request parsed: a DirectExchange or uvicorn's RequestResponseCycle."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
+        if _SHARED_KEY not in app_state:
+            app_state[_SHARED_KEY] = _Shared(app_state)
+        self._shared: _Shared = app_state[_SHARED_KEY]
+        self._limits = self._shared.limits
+        self._wheel = self._shared.wheel
+        self.wake_at = NEVER
+        self._read_clock = ReadClock(self._wheel, self._limits)
+        self._write_clock = WriteClock(self._wheel, self._limits)
+        self._peer: str | None = None
+        self._phase = _AWAIT
+        self._unclaimed = 0
+        self._body_bytes = 0
+        self._body_left = 0
+        self._upgrading = False
+        self._owes_continue = False
+        self._asgi_keep_alive = False
+        self._current: Any = None
+        self._backlog = b""
+        self._refusal: GatewayError | None = None
+        self._wrong: GatewayError | None = None
+        self._deaf = False
+        self._ending = False
+
+    # The transport's callbacks.
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = _Flow(transport)
+        self._peer = self.client[0] if self.client else None
+        tune(transport)
+        self._read_clock.first_request()
+        self._wheel.wake_by(self, self._read_clock.due)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        if self._backlog:
+            self._hold_back(self._backlog + data)
+        else:
+            self._take(data)
+
+    @override
+    def eof_received(self) -> None:
+        """A client that closes and one that only stops sending look the same: both have left."""
+        if self._is_answering():
+            self._tell_left()
+            self.transport.abort()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self._wheel.drop(self)
+        self._deaf = self._ending = True
+        self.pipeline.clear()
+        self._tell_left()
+        self.flow.resume_writing()
+        self.parser = None  # type: ignore[assignment]
+
+    @override
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+        if isinstance(self._current, DirectExchange):
+            self._current.pause_source()
+        self._watch_writing()
+
+    @override
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+        self._write_clock.stop()
+        if isinstance(self._current, DirectExchange):
+            self._current.resume_source()
+
+    # The parser's callbacks; what they raise ends the parsing and is answered by `_parse`.
+
+    @override
+    def on_message_begin(self) -> None:
+        self._phase = _HEAD
+        self.url = b""
+        self.headers = []
+
+    @override
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > self._limits.target_bytes:
+            self._found_wrong(PathTooLong(f"The path and query must not exceed {self._limits.target_bytes} bytes."))
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    @override
+    def on_headers_complete(self) -> None:
+        version = self.parser.get_http_version()
+        fields = self._checked_head(version)
+        self._unclaimed = 0
+        self._upgrading = self.parser.should_upgrade()
+        if self._upgrading:
+            return
+        self._phase = _BODY
+        self._body_bytes = 0
+        self._body_left = int(fields.get(b"content-length", 0))
+        self._owes_continue = b"expect" in fields and expects_continue(version, fields)
+        method = self.parser.get_method().decode("ascii")
+        path, query = split_target(self.url)
+        handler = self._shared.dispatch(method, path)
+        if handler is None:
+            self._begin_asgi()
+        else:
+            keep_alive = version == "1.1" and self.parser.should_keep_alive()
+            request = (method, path, query, self.headers, fields, self._peer)
+            self._begin(DirectExchange(self, *request, http_1_0=version == "1.0", keep_alive=keep_alive), handler)
+        self.headers = []  # for trailers, which are of no use to anybody here
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        self._unclaimed = 0
+        self._body_bytes += len(body)
+        self._body_left -= len(body)
+        if isinstance(self.cycle, DirectExchange):
+            self.cycle.body.feed(body)
+        else:
+            super().on_body(body)
+
+    @override
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._phase = _AWAIT
+        self._owes_continue = False
+        self._read_clock.nothing()
+        if isinstance(self.cycle, DirectExchange):
+            self.cycle.body.end()
+        else:
+            self.cycle.keep_alive = self._asgi_keep_alive
+            super().on_message_complete()
+
+    # Reading.
+
+    def _take(self, data: bytes) -> None:
+        if len(data) <= _SLICE_BYTES and len(self.pipeline) < self._limits.pipelined_requests:
+            self._parse(data)
+        else:
+            self._parse_sliced(memoryview(data))
+        if self._phase != _AWAIT:
+            self._watch_reading()
+
+    def _parse_sliced(self, view: memoryview) -> None:
+        """In steps that hold few requests each, so that the rest can wait unparsed; a known body in one step."""
+        while view and not self._deaf:
+            if len(self.pipeline) >= self._limits.pipelined_requests:
+                self._hold_back(bytes(view))
+                return
+            size = max(self._body_left, _SLICE_BYTES)
+            self._parse(view[:size])
+            view = view[size:]
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        self._unclaimed += len(data)
+        upgraded_at = None
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            upgraded_at = upgrade.args[0]
+        except httptools.HttpParserError as failure:
+            self._refuse(self._reason(failure))
+            return
+        if upgraded_at is not None:
+            self._parse(without_upgrade(self.parser.get_method(), self.url, self.headers))
+            self._parse(data[upgraded_at:])
+        elif self._unclaimed > self._limits.head_bytes:
+            self._refuse(self._head_too_large())
+
+    def _hold_back(self, data: bytes) -> None:
+        self._backlog = data
+        self.flow.hold()
+
+    def _checked_head(self, version: str) -> Fields:
+        try:
+            fields = check_head(version, self.url, self.headers, self._limits)
+        except GatewayError as wrong:
+            self._found_wrong(wrong)
+        if self._unclaimed > self._limits.head_bytes < len(self.url) + header_bytes(self.headers):
+            self._found_wrong(self._head_too_large())
+        return fields
+
+    def _found_wrong(self, wrong: GatewayError) -> NoReturn:
+        """Stop the parser; it loses what a callback raises where another exception is being handled."""
+        self._wrong = wrong
+        raise wrong
+
+    def _reason(self, failure: httptools.HttpParserError) -> GatewayError:
+        if self._wrong is not None:
+            return self._wrong
+        if isinstance(failure, httptools.HttpParserCallbackError):
+            log.error("request_not_parsed", exc_info=failure.__context__)
+            return Internal("The gateway failed; see its log.")
+        return malformed()
+
+    def _head_too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"The head of a request must not exceed {self._limits.head_bytes} bytes.")
+
+    # Answering.
+
+    def _begin(self, exchange: DirectExchange, handler: Handler) -> None:
+        waits = self._is_answering()
+        self.cycle = exchange
+        if waits:
+            self.pipeline.appendleft((exchange, handler))  # type: ignore[arg-type]
+        else:
+            self._start_asgi_task(exchange, handler)
+
+    def _begin_asgi(self) -> None:
+        """uvicorn's own way, with the scope built only now."""
+        headers, url, owes_continue = self.headers, self.url, self._owes_continue
+        super().on_message_begin()
+        self.headers.extend(headers)
+        self.url = url
+        self.expect_100_continue = owes_continue
+        super().on_headers_complete()
+        self._asgi_keep_alive = self.cycle.keep_alive
+        self.cycle.keep_alive = False  # until all of the body is here: an early answer ends the connection
+        self.cycle.transport = _GentleTransport(self)
+
+    @override
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._current = cycle
+        if isinstance(cycle, DirectExchange):
+            # A context of its own: on a shared one, what a handler sets would leak into the next request.
+            task = self.loop.create_task(cycle.run_asgi(app), context=contextvars.Context())
+            cycle.task = task
+            self.tasks.add(task)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    @override
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self._ending or self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._refusal is not None:
+            self._write_refusal(self._refusal)
+            return
+        if len(self.pipeline) < self._limits.pipelined_requests:
+            self._read_on()
+        self._watch_reading()
+
+    def _read_on(self) -> None:
+        self.flow.release()
+        backlog, self._backlog = self._backlog, b""
+        if backlog:
+            self._take(backlog)
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _tell_left(self) -> None:
+        for cycle in (self._current, self.cycle):
+            if isinstance(cycle, DirectExchange):
+                cycle.leave()
+            elif cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    # For exchanges (direct.Connection).
+
+    @property
+    def write_paused(self) -> bool:
+        return self.flow.write_paused
+
+    def default_lines(self) -> bytes:
+        return self._shared.default_lines(self.server_state.default_headers)
+
+    def new_request_id(self) -> str:
+        return self._shared.new_request_id()
+
+    def pause_body(self) -> None:
+        self.flow.pause_reading()
+
+    def resume_body(self) -> None:
+        if self._owes_continue:
+            self._owes_continue = False
+            self.transport.write(CONTINUE)
+        self.flow.resume_reading()
+
+    # Deadlines.
+
+    def on_tick(self, now: float) -> float:
+        if now >= self._write_clock.due and self._write_clock.is_stalled(self.transport):
+            self.transport.abort()
+        elif now >= self._read_clock.due:
+            self._read_overdue(self._read_clock.owed)
+        return min(self._read_clock.due, self._write_clock.due)
+
+    def _read_overdue(self, owed: Owed) -> None:
+        self._read_clock.nothing()
+        if owed == Owed.HEAD:
+            self._refuse(BodyTimeout("The request head did not arrive in time.", code="head_timeout"))
+        elif owed == Owed.BODY and self.flow.read_paused:
+            self._watch_reading()
+        elif owed == Owed.BODY:
+            self._refuse(BodyTimeout("The request body did not arrive in time."))
+        elif owed == Owed.REQUEST and not self.transport.get_write_buffer_size():
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def _watch_reading(self) -> None:
+        clock = self._read_clock
+        if self._deaf:
+            return
+        if self._phase == _HEAD:
+            clock.head()
+        elif self._phase == _BODY:
+            clock.body(self._body_bytes)
+        elif self._is_answering():
+            clock.nothing()
+        else:
+            clock.next_request(crowded=len(self.connections) > self._limits.crowded_connections)
+        if clock.due < self.wake_at:
+            self._wheel.wake_by(self, clock.due)
+
+    def _watch_writing(self) -> None:
+        self._write_clock.start(self.transport)
+        self._wheel.wake_by(self, self._write_clock.due)
+
+    # Ending.
+
+    def hang_up(self) -> None:
+        """No more requests on this connection; what is written still goes out."""
+        if self._phase != _AWAIT or self._backlog:
+            self._linger()
+        else:
+            self._deaf = self._ending = True
+            self.transport.close()
+            self._watch_writing()
+
+    def _refuse(self, error: GatewayError) -> None:
+        self._deaf = True
+        self._read_clock.nothing()
+        self.flow.pause_reading()
+        if self._phase == _BODY and self._is_answering():
+            self._break_body(error)
+        elif self._is_answering():
+            self._refusal = error
+        else:
+            self._write_refusal(error)
+
+    def _break_body(self, error: GatewayError) -> None:
+        """The request is being answered, or waits to be, while its body turns out to be unusable."""
+        if isinstance(self.cycle, DirectExchange):
+            self.cycle.body.fail(error)
+        elif self.cycle is not self._current:
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._current
+            self._refusal = error
+        else:
+            started = self.cycle.response_started
+            self._tell_left()
+            if started:
+                self.transport.abort()
+            else:
+                self._write_refusal(error)
+
+    def _write_refusal(self, error: GatewayError) -> None:
+        self.transport.write(refusal(error, self.new_request_id(), self.default_lines()))
+        self._linger()
+
+    def _linger(self) -> None:
+        self._deaf = self._ending = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.release()
+        self._read_clock.close()
+        self._wheel.wake_by(self, self._read_clock.due)
+
+
+class _Flow(FlowControl):
+    """Reading stays paused while bytes wait unparsed, also when uvicorn's request cycle asks for more."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._held = False
+
+    def hold(self) -> None:
+        self._held = True
+        self.pause_reading()
+
+    def release(self) -> None:
+        self._held = False
+        self.resume_reading()
+
+    @override
+    def resume_reading(self) -> None:
+        if not self._held:
+            super().resume_reading()
+
+
+class _GentleTransport:
+    """What a uvicorn request cycle writes to: its close must not cut off an answer that is on its way."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, protocol: HardenedProtocol) -> None:
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+        self.close = protocol.hang_up
+
+
+def _nothing_is_direct(_method: str, _path: str) -> None:
+    return None

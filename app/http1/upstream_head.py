@@ -1,0 +1,72 @@
+"""The head we send to an upstream and the head we accept from one; pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from app.http1.exchange import Header
+from app.http1.head import header_bytes
+from app.http1.limits import ClientLimits
+from app.http1.origin import Origin
+from app.http1.response import header_lines
+
+_METHODS = frozenset({"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"})
+"""Without HEAD and CONNECT, whose responses are framed by what was asked."""
+_PATH = re.compile(r"/[!-~]*")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+_OURS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"})
+
+
+def request_head(origin: Origin, method: str, path: str, headers: Sequence[Header], body_bytes: int) -> bytes:
+    """Raises ValueError for what cannot be sent as it is, and for headers that are ours to set."""
+    for name, _ in headers:
+        _check_name(name)
+    return b"%b%bcontent-length: %d\r\n\r\n" % (_first_lines(origin, method, path), header_lines(headers), body_bytes)
+
+
+def check_response_head(
+    version: str, status_code: int, headers: Sequence[Header], limits: ClientLimits, received_bytes: int
+) -> bool:
+    """Whether only the end of the connection ends the body. Raises ValueError, saying what is wrong.
+
+    llhttp has refused content-length twice, with transfer-encoding, or not a number; what it takes and we do
+    not: other versions, transfer codings before chunked, transfer-encoding in HTTP/1.0, any status of three
+    digits. `received_bytes` is an upper bound of the head's size.
+    """
+    if version not in {"1.1", "1.0"}:
+        raise ValueError(f"HTTP version {version}")
+    if not 200 <= status_code <= 599:
+        raise ValueError(f"status {status_code}")
+    if len(headers) > limits.header_count:
+        raise ValueError("too many headers")
+    if received_bytes > limits.head_bytes < header_bytes(headers):
+        raise ValueError("head too large")
+    fields = dict(headers)
+    if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise ValueError("content-encoding, though identity was asked for")
+    codings = fields.get(b"transfer-encoding")
+    if codings is not None and (codings.lower() != b"chunked" or version == "1.0"):
+        raise ValueError("transfer-encoding other than chunked")
+    return codings is None and b"content-length" not in fields
+
+
+@lru_cache(maxsize=1_024)
+def _first_lines(origin: Origin, method: str, path: str) -> bytes:
+    if method not in _METHODS:
+        raise ValueError("the method is not supported")
+    if _PATH.fullmatch(path) is None or "#" in path:
+        raise ValueError("the path cannot be sent as it is")
+    host = origin.authority
+    if not host.isascii() or not host.isprintable() or " " in host:
+        raise ValueError("the host cannot be sent as it is")
+    return f"{method} {path} HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n".encode("ascii")
+
+
+@lru_cache(maxsize=256)
+def _check_name(name: bytes) -> None:
+    if _TOKEN.fullmatch(name) is None:
+        raise ValueError("a header name is not a lower-case token")
+    if name in _OURS or name == b"accept-encoding":
+        raise ValueError(f"the {name.decode()} header is set by the client")

@@ -1,0 +1,115 @@
+"""The data plane of one process and the loops that keep it true."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any, BinaryIO
+
+from app.http1.exchange import Handler
+from app.http1.pool import UpstreamPool
+from app.kit.hints import Hint
+from app.kit.net import AddressPolicy
+from app.kit.secrets import Keyring, sha256
+from app.kit.tasks import spawn
+from app.lifespan.options import ProcessOptions
+from app.proxy.access import AccessLog
+from app.proxy.app import DataPlane
+from app.proxy.authenticate import Authenticator
+from app.proxy.directory import Directory
+from app.proxy.follow import STALE_SECONDS, Follower
+from app.proxy.heartbeat import Heartbeat, OpenStreams
+from app.settings import Settings
+from app.store.changes import Loader
+from app.store.peppers import Peppers
+from app.store.session import Store
+
+Loop = Coroutine[Any, Any, None]
+
+
+class Serving:
+    """Everything `/v1` needs; `loops` are run by the process once the first read has succeeded."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: ProcessOptions,
+        *,
+        store: Store,
+        keyring: Keyring,
+        peppers: Peppers,
+        policy: AddressPolicy,
+        worker: tuple[str, str],
+    ) -> None:
+        self._serves = options.role.serves
+        self._drain_seconds = settings.pace.drain_timeout_seconds
+        self._draining: asyncio.Task[None] | None = None
+        self._wake_directory, wake_heartbeat = Hint(), Hint()
+        directory = Directory()
+        self._follower = Follower(store, Loader(keyring, peppers), directory, on_drain=wake_heartbeat.give)
+        open_streams = OpenStreams(directory, wake_heartbeat)
+        worker_id, node_id = worker
+        self._heartbeat = Heartbeat(
+            store,
+            self._follower,
+            open_streams,
+            wake_heartbeat,
+            worker_id=worker_id,
+            node_id=node_id,
+            role=options.role,
+        )
+        self._pool = UpstreamPool(policy=policy)
+        self._access_log = AccessLog(_access_stream(options) if self._serves else None)
+        admin_key = settings.security.admin_key
+        admin_digest = sha256(admin_key.encode()) if admin_key is not None else None
+        self._plane = DataPlane(
+            directory,
+            Authenticator(self._follower, peppers, admin_digest=admin_digest),
+            self._pool,
+            open_streams,
+            access_log=self._access_log,
+        )
+
+    def dispatch(self, method: str, path: str) -> Handler | None:
+        return self._plane.dispatch(method, path)
+
+    def is_fresh(self) -> bool:
+        """Whether the directory is young enough for keys to be believed."""
+        return self._follower.age_seconds() <= STALE_SECONDS
+
+    def wake(self) -> None:
+        self._wake_directory.give()
+
+    async def refresh(self) -> None:
+        """Take in what was just committed here; does nothing in a process that does not serve."""
+        if self._serves:
+            await self._follower.refresh()
+
+    async def first_read(self) -> None:
+        """Read the whole registry and be known to others. Raises StoreUnavailable."""
+        await self._follower.poll()
+        await self._heartbeat.beat()
+
+    def loops(self) -> dict[str, Loop]:
+        return {
+            "directory": self._follower.run(self._wake_directory),
+            "heartbeat": self._heartbeat.run(),
+            "access-log": self._access_log.run(),
+        }
+
+    def drain(self) -> None:
+        """Let open calls end within the drain time; those left then end with an error their callers see."""
+        self._draining = spawn(self._plane.shutdown(self._drain_seconds), name="drain")
+
+    async def aclose(self) -> None:
+        await self._plane.shutdown(0)
+        await self._pool.aclose()
+        self._access_log.close()
+
+
+def _access_stream(options: ProcessOptions) -> BinaryIO:
+    """Appended to, so that several processes of a host can share one file."""
+    if options.access_log is None:
+        return sys.stdout.buffer
+    return options.access_log.open("ab")

@@ -1,0 +1,90 @@
+"""The data plane: everything under `/v1`, served from memory and from upstreams.
+
+    dispatch(method, path) ──▶ handler ──▶ Calls.serve ──▶ a story: inference, models, refusal
+
+Made by the lifespan, which also runs the loops beside it: `Follower.run`, `Heartbeat.run`,
+`AccessLog.run`.
+"""
+
+from __future__ import annotations
+
+from app.errors import MethodNotAllowed, NotFound
+from app.http1.exchange import Exchange, Handler
+from app.http1.pool import UpstreamPool
+from app.proxy.access import AccessLog
+from app.proxy.answer import answer_error
+from app.proxy.authenticate import Authenticator
+from app.proxy.call import Call
+from app.proxy.calls import Calls, Story
+from app.proxy.counters import Counters
+from app.proxy.directory import Directory
+from app.proxy.endpoints import ENDPOINTS, GET_MODEL, LIST_MODELS, METHODS, MODELS, PREFIX, UNKNOWN, method_of
+from app.proxy.heartbeat import OpenStreams
+from app.proxy.inference import Inference
+from app.proxy.limits import ProxyLimits
+from app.proxy.models import Models
+
+_DEFAULT_LIMITS = ProxyLimits()
+
+
+class DataPlane:
+    """`dispatch` is handed to the server; `shutdown` ends what is open when the process must go."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        authenticator: Authenticator,
+        pool: UpstreamPool,
+        open_streams: OpenStreams,
+        *,
+        access_log: AccessLog | None = None,
+        counters: Counters | None = None,
+        limits: ProxyLimits = _DEFAULT_LIMITS,
+    ) -> None:
+        self.counters = counters or Counters()
+        self._calls = Calls(open_streams, self.counters, access_log or AccessLog(None))
+        self._authenticator = authenticator
+        models = Models(authenticator, directory)
+        self._handlers = {(METHODS[MODELS], MODELS): self._handler(LIST_MODELS, models.answer_list)}
+        for endpoint in ENDPOINTS:
+            story = Inference(endpoint, authenticator, directory, self._calls, pool, limits)
+            self._handlers[METHODS[endpoint.path], endpoint.path] = self._handler(endpoint.name, story)
+        self._get_model = self._handler(GET_MODEL, models.answer_one)
+        self._refuse = self._handler(UNKNOWN, self._refusal)
+
+    def dispatch(self, method: str, path: str) -> Handler | None:
+        """Who serves this request; None when it is not the data plane's. The path is without its query."""
+        found = self._handlers.get((method, path))
+        if found is not None:
+            return found
+        if path != PREFIX and not path.startswith(f"{PREFIX}/"):
+            return None
+        return self._get_model if path not in METHODS and method == method_of(path) else self._refuse
+
+    @property
+    def open_streams_total(self) -> int:
+        """Calls that have begun and not ended."""
+        return self._calls.open_count
+
+    async def shutdown(self, deadline_seconds: float) -> None:
+        """Wait that long for the open calls; what is left ends with an error its caller sees."""
+        await self._calls.shutdown(deadline_seconds)
+
+    def _handler(self, endpoint: str, story: Story) -> Handler:
+        calls = self._calls
+
+        async def handle(exchange: Exchange) -> None:
+            await calls.serve(exchange, endpoint, story)
+
+        return handle
+
+    async def _refusal(self, call: Call) -> None:
+        """There is no such operation: said only to somebody who has a key."""
+        call.principal = self._authenticator.identify(call.exchange.header(b"authorization"))
+        path = call.exchange.path
+        method = method_of(path)
+        if method is None:
+            known = ", ".join(f"{method} {path}" for path, method in METHODS.items())
+            raise NotFound(f"There is no {path[:200]} here. There is: {known}, GET {MODELS}/{{id}}.")
+        wrong = MethodNotAllowed(f"{path[:200]} takes {method} only.")
+        answer_error(call, wrong, headers=((b"allow", method.encode()),))

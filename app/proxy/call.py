@@ -1,0 +1,63 @@
+"""One call, as its handler learns about it: filled in on the way, read once at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from app.domain.tenant import Principal
+from app.domain.usage import Outcome, TokenUsage
+from app.http1.exchange import Exchange, Header
+from app.kit.clock import monotonic
+from app.kit.request_id import CLIENT_REQUEST_ID, REQUEST_ID
+from app.proxy.resolve import CallTarget
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """`status_code` 0: nothing was answered. `error_code` is ours, also where the cause is the upstream's."""
+
+    exchange: Exchange
+    endpoint: str
+    request_id: str
+    client_request_id: str | None
+    task: asyncio.Task[None] | None
+    principal: Principal | None = None
+    model: str | None = None
+    target: CallTarget | None = None
+    attempts: int = 0
+    status_code: int = 0
+    outcome: Outcome = Outcome.REFUSED
+    error_code: str | None = None
+    error_detail: str | None = None
+    usage: TokenUsage | None = None
+    connect_seconds: float | None = None
+    first_byte_seconds: float | None = None
+    interrupted: bool = False
+    """The process is shutting down and cannot wait any longer."""
+
+    def cancel_when_client_leaves(self) -> None:
+        """From now on the call ends at once when nobody is there to read the answer."""
+        self.exchange.on_client_left(self._cancel)
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+        self._cancel()
+
+    def answered_headers(self) -> list[Header]:
+        """What every answer says about its call."""
+        headers: list[Header] = [(REQUEST_ID, self.request_id.encode())]
+        if self.client_request_id is not None:
+            headers.append((CLIENT_REQUEST_ID, self.client_request_id.encode()))
+        if self.target is not None:
+            headers.append((b"x-modelport-deployment", self.target.deployment.id.encode()))
+            headers.append((b"x-modelport-attempts", b"%d" % self.attempts))
+        return headers
+
+    def seconds(self) -> float:
+        """Since the request's head was complete."""
+        return monotonic() - self.exchange.started_at
+
+    def _cancel(self) -> None:
+        if self.task is not None and not self.exchange.finished:
+            self.task.cancel()

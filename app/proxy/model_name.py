@@ -1,0 +1,72 @@
+"""The caller's model name, put back where the upstream wrote its own: a splice of bytes.
+
+The chunks of one stream are alike, so the place is looked up once: either the bytes up to the name
+(`data: {"id":…,"created":…,"model":"served"`) or those from it to the end (`,"model":"served",…}`)
+come back in every chunk. A chunk that begins or ends with bytes already known has its name at the
+same depth, because equal bytes are read equally; any other is taken apart.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from app.proxy.members import Members, joined, members_of, quoted, span_of
+
+_NAME = "model"
+_KEY = b'"model"'
+_ESCAPE = b"\\u"
+_BEFORE_KEY = b",{ \t\r\n"
+_BEFORE, _AFTER = b"data: ", b"\n\n"
+
+
+class ModelName:
+    """Restores one caller's name in the answers of one call."""
+
+    def __init__(self, name: str) -> None:
+        self._value = quoted(name)
+        self._begins = self._begins_restored = b""
+        self._ends = self._ends_restored = b""
+
+    def restore_known(self, event: bytes) -> bytes:
+        """A chunk as a one-line event, restored without looking into it; b"" for an unfamiliar one."""
+        if self._begins and event.startswith(self._begins):
+            return self._begins_restored + event[len(self._begins) :]
+        if self._ends and event.startswith(_BEFORE) and event.endswith(self._ends):
+            return event[: -len(self._ends)] + self._ends_restored
+        return b""
+
+    def restore(self, chunk: bytes) -> bytes:
+        """`chunk` with its top-level `model` replaced; unchanged when it has none or is no JSON object."""
+        if _KEY not in chunk and _ESCAPE not in chunk:
+            return chunk
+        members = members_of(chunk)
+        if members is None or _NAME not in members:
+            return chunk
+        span = span_of(chunk, members, _NAME)
+        if span is None:
+            return self.restore_in(chunk, members)
+        self._learn(chunk, *span)
+        return _spliced(chunk, span, self._value)
+
+    def restore_in(self, answer: bytes, members: Members) -> bytes:
+        """The same for one answer that has been taken apart already."""
+        if _NAME not in members:
+            return answer
+        span = span_of(answer, members, _NAME)
+        if span is None:
+            return joined({**members, _NAME: msgspec.Raw(self._value)})
+        return _spliced(answer, span, self._value)
+
+    def _learn(self, chunk: bytes, start: int, end: int) -> None:
+        """Keep what stands around the name, with one more byte on each side to end what goes before."""
+        self._begins = _BEFORE + chunk[: end + 1]
+        self._begins_restored = _BEFORE + chunk[:start] + self._value + chunk[end : end + 1]
+        key = chunk.rfind(_KEY, 0, start)
+        if chunk[key + len(_KEY) : start].strip() == b":" and chunk[key - 1] in _BEFORE_KEY:
+            self._ends = chunk[key - 1 :] + _AFTER
+            self._ends_restored = chunk[key - 1 : start] + self._value + chunk[end:] + _AFTER
+
+
+def _spliced(answer: bytes, span: tuple[int, int], value: bytes) -> bytes:
+    start, end = span
+    return answer[:start] + value + answer[end:]

@@ -1,0 +1,5 @@
+"""Placeholder until the data plane's fragment arrives."""
+
+
+def fragment() -> dict[str, object]:
+    return {"paths": {}}

@@ -1,0 +1,65 @@
+"""The caller's request: checked as a whole, taken apart once into raw members, put together once.
+
+We and the upstream must read the same: of duplicate names only the last one is sent on. Every other
+member goes through byte for byte, known to us or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from app.errors import InvalidRequest, UnsupportedMedia
+from app.kit import json
+from app.proxy.members import Members, joined, members_of, quoted, text_of
+
+_JSON = b"application/json"
+_TRUE, _FALSE = b"true", frozenset({b"false", b"null"})
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """What was asked: the model as the caller names it, whether to stream, and everything as it was sent."""
+
+    model: str
+    stream: bool
+    members: Members
+
+    def body_for(self, served_model: str) -> bytes:
+        """The body for an upstream that knows the model by that name."""
+        return joined({**self.members, "model": msgspec.Raw(quoted(served_model))})
+
+
+def check_media_type(content_type: bytes | None) -> None:
+    """Raises UnsupportedMedia for anything declared that is not JSON; curl declares a form by default."""
+    if content_type is None:
+        return
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind != _JSON and not kind.endswith(b"+json"):
+        raise UnsupportedMedia("Send the body as JSON, with the header 'Content-Type: application/json'.")
+
+
+def parse_request(body: bytes) -> CallRequest:
+    """Raises InvalidRequest that says what is wrong with the body, never anything else."""
+    json.check_body(body)
+    members = members_of(body)
+    if members is None:
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    return CallRequest(model=_model(members), stream=_stream(members), members=members)
+
+
+def _model(members: Members) -> str:
+    model = text_of(members.get("model"))
+    if not model or "\0" in model:
+        message = "'model' must be the name of a model, as listed by GET /v1/models."
+        raise InvalidRequest(message, param="model", code="invalid_value" if "model" in members else "missing_value")
+    return model
+
+
+def _stream(members: Members) -> bool:
+    raw = members.get("stream")
+    value = b"false" if raw is None else bytes(raw)
+    if value != _TRUE and value not in _FALSE:
+        raise InvalidRequest("'stream' must be true or false.", param="stream", code="invalid_value")
+    return value == _TRUE

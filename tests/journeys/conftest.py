@@ -1,0 +1,52 @@
+"""What the journeys share: a gateway over the real command, a tenant, and a real model on this host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import Gateway, model_servers, running, until
+
+MODEL = "smollm2-135m-instruct"
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def gateway(data_dir: Path) -> Iterator[Gateway]:
+    with running(data_dir) as started:
+        yield started
+    until(lambda: not model_servers(data_dir), "every model server has ended")
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A tenant and one of its keys."""
+
+    id: str
+    key: str
+
+
+def make_tenant(gateway: Gateway, name: str) -> Tenant:
+    tenant = gateway.create("/tenants", name=name)
+    key = gateway.create(f"/tenants/{tenant['id']}/api-keys", name="first", scopes=["inference", "read", "write"])
+    return Tenant(tenant["id"], key["secret"])
+
+
+def make_local_connection(gateway: Gateway, name: str = "this-host") -> str:
+    made = gateway.create("/connections", name=name, provider="local", settings={"tenants": ["*"]})
+    return str(made["id"])
+
+
+def deploy(gateway: Gateway, tenant: Tenant, name: str, **more: Any) -> str:
+    body = {"name": name, "connection": "this-host", "model": MODEL, **more}
+    answer = gateway.api("POST", "/deployments", key=tenant.key, json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
