@@ -24,7 +24,7 @@ from app.kit.backoff import delay_seconds
 from app.kit.crash import reach
 from app.kit.hints import Hint
 from app.kit.logging import get_logger
-from app.kit.secrets import Keyring, UnsealError, new_secret_text
+from app.kit.secrets import Keyring, UnsealError
 from app.providers.base import OpenConnection, Provider
 from app.providers.errors import ProviderBusy
 from app.store import claims
@@ -45,6 +45,7 @@ class Reconciler:
         provider_of: Callable[[str], Provider],
         keyring: Keyring,
         open_connection: Callable[[Connection], OpenConnection],
+        worker_id: str,
         node_id: str,
         pace: Pace,
         hint: Hint,
@@ -53,6 +54,7 @@ class Reconciler:
         self._provider_of = provider_of
         self._keyring = keyring
         self._open_connection = open_connection
+        self._worker_id = worker_id
         self._node_id = node_id
         self._pace = pace
         self._hint = hint
@@ -88,7 +90,7 @@ class Reconciler:
             return ()
         async with self._store.write() as session:
             return await claims.claim_due(
-                session, token=new_secret_text(18), node_id=self._node_id, limit=min(self._free, 4)
+                session, worker_id=self._worker_id, node_id=self._node_id, limit=min(self._free, 4)
             )
 
     async def _guarded(self, claim: Claim) -> None:

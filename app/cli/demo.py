@@ -157,9 +157,9 @@ def _snippets(base_url: str, data_dir: Path, keys: Keys) -> str:
     return f"""{secrets if keys.shown else ""}
 Paste into another terminal:
 
-  export MODELPORT_KEY={keys.tenant if keys.shown else kept}
+  export MP_KEY={keys.tenant if keys.shown else kept}
 
-  curl -N {base_url}/v1/chat/completions -H "Authorization: Bearer $MODELPORT_KEY" \\
+  curl -N {base_url}/v1/chat/completions -H "Authorization: Bearer $MP_KEY" \\
     -H "Content-Type: application/json" \\
     -d '{{"model": "{DEPLOYMENT}", "stream": true, "max_tokens": 60,
          "messages": [{{"role": "user", "content": "Say hello."}}]}}'
@@ -167,7 +167,7 @@ Paste into another terminal:
   {python} - <<'END'
   import os
   from openai import OpenAI
-  client = OpenAI(base_url="{base_url}/v1", api_key=os.environ["MODELPORT_KEY"])
+  client = OpenAI(base_url="{base_url}/v1", api_key=os.environ["MP_KEY"])
   for chunk in client.chat.completions.create(
       model="{DEPLOYMENT}", max_tokens=60, stream=True, messages=[{{"role": "user", "content": "Say hello."}}]):
       print(chunk.choices[0].delta.content or "", end="", flush=True)

@@ -49,6 +49,17 @@ _SUCCESSES = {
     202: "Accepted; `operation_id` tells how it goes on.",
     204: "Gone.",
 }
+_TAGS = {
+    "deployments": "Models that run on a platform: what is wished, what is observed.",
+    "operations": "Changes asked of deployments, and how they went.",
+    "connections": "Accounts at platforms: address, region and sealed credentials.",
+    "providers": "The platforms there are, and what each can do.",
+    "routes": "Model names to call, and the deployments behind them.",
+    "tenants": "Boundaries of isolation and billing.",
+    "api keys": "What callers identify themselves with.",
+    "me": "The caller, as its key shows it.",
+    "health": "For load balancers and orchestrators; no key needed.",
+}
 _ALWAYS = frozenset({400, 414, 431, 500, 503})
 _PRIVATE = frozenset({401, 403})
 _WITH_BODY = frozenset({408, 413, 415})
@@ -123,6 +134,7 @@ def build_document(data_plane: Mapping[str, Any] | None = None) -> dict[str, Any
         title="Modelport",
         version=version("modelport"),
         description="One API to deploy models on any platform, one OpenAI endpoint to call them.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         routes=routes,
         servers=[{"url": "/"}],
     )
@@ -131,7 +143,8 @@ def build_document(data_plane: Mapping[str, Any] | None = None) -> dict[str, Any
             _complete(document["paths"][route.path_format][method.lower()], route, method)
     _complete_components(document["components"], routes)
     document["security"] = [{"apiKey": []}]
-    document["tags"] = [{"name": name} for name in dict.fromkeys(str(tag) for route in routes for tag in route.tags)]
+    tags = dict.fromkeys(str(tag) for route in routes for tag in route.tags)
+    document["tags"] = [{"name": tag, "description": _TAGS[tag]} for tag in tags]
     _merge(document, data_plane or {})
     return document
 

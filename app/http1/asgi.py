@@ -22,6 +22,7 @@ from app.http1.base import BaseExchange
 from app.http1.body import refuse_encoded, too_large
 from app.http1.exchange import Dispatch, Header, Source
 from app.http1.limits import HIGH_WATER_BYTES, ServerLimits
+from app.http1.response import check_headers
 from app.kit import tasks
 from app.kit.ids import new_id
 
@@ -129,6 +130,7 @@ class AsgiExchange(BaseExchange):
 
     @override
     def start(self, status_code: int, headers: Sequence[Header]) -> None:
+        check_headers(headers)
         self._begin()
         if self._open:
             self._put({"type": "http.response.start", "status": status_code, "headers": list(headers)})

@@ -13,6 +13,7 @@ import asyncio
 from enum import IntEnum
 
 from app.http1.limits import ServerLimits
+from app.http1.sockets import unacknowledged_bytes
 from app.http1.timers import NEVER, Wheel
 
 
@@ -78,8 +79,11 @@ class WriteClock:
         self._waiting_bytes = 0
 
     def start(self, transport: asyncio.WriteTransport) -> None:
-        self._waiting_bytes = transport.get_write_buffer_size()
-        self.due = self._wheel.after(self._limits.write_stall_seconds) if self._waiting_bytes else NEVER
+        """Without effect when nothing waits."""
+        self.due = NEVER
+        if transport.get_write_buffer_size():
+            self._waiting_bytes = unacknowledged_bytes(transport)
+            self.due = self._wheel.after(self._limits.write_stall_seconds)
 
     def stop(self) -> None:
         self.due = NEVER
@@ -88,4 +92,4 @@ class WriteClock:
         """Called when due; starts the next stretch where there was progress."""
         before = self._waiting_bytes
         self.start(transport)
-        return 0 < before <= self._waiting_bytes
+        return self.due != NEVER and before <= self._waiting_bytes

@@ -45,6 +45,12 @@ def content_length(headers: Sequence[Header]) -> int | None:
     return None if declared is None else int(declared)
 
 
+def check_headers(headers: Sequence[Header]) -> None:
+    """Raises ValueError for what the two above refuse; for carriers that encode elsewhere."""
+    header_lines(headers)
+    content_length(headers)
+
+
 def error_response(error: GatewayError, request_id: str) -> tuple[int, list[Header], bytes]:
     """OpenAI's error shape: status code, headers and body."""
     body = error_body(error)

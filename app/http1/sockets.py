@@ -1,9 +1,13 @@
-"""Socket options that both sides set."""
+"""What asyncio does not tell or set about a socket."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import struct
+import termios
+from contextlib import suppress
 
 _PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _OPTIONS = (
@@ -24,3 +28,12 @@ def tune(transport: asyncio.BaseTransport) -> None:
         return
     for level, option, value in _OPTIONS:
         raw.setsockopt(level, option, value)
+
+
+def unacknowledged_bytes(transport: asyncio.WriteTransport) -> int:
+    """What the peer has not taken yet: ours and the kernel's share, which may be megabytes."""
+    waiting = transport.get_write_buffer_size()
+    raw = transport.get_extra_info("socket")
+    with suppress(OSError, ValueError):
+        waiting += struct.unpack("i", fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+    return waiting

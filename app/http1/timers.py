@@ -39,14 +39,15 @@ class Timed(Protocol):
 
 
 class Wheel:
-    """See the module. `now` is the last tick's time: free to read, at most a tick old while anything is filed."""
+    """See the module. `now` is the last tick's time: free to read, at most a tick old while anything is filed;
+    `filed` counts what is."""
 
-    __slots__ = ("__weakref__", "_filed", "_handle", "_position", "_slots", "now")
+    __slots__ = ("__weakref__", "_handle", "_position", "_slots", "filed", "now")
 
     def __init__(self) -> None:
         self.now = monotonic()
         self._slots: dict[int, set[Timed]] = {}
-        self._filed = 0
+        self.filed = 0
         self._position = 0
         self._handle: asyncio.TimerHandle | None = None
 
@@ -78,12 +79,12 @@ class Wheel:
         if timed.wake_at != NEVER:
             self._slots[_slot(timed.wake_at)].discard(timed)
             timed.wake_at = NEVER
-            self._filed -= 1
+            self.filed -= 1
 
     def _file(self, timed: Timed, due: float) -> None:
         timed.wake_at = max(due, self.now)
         self._slots.setdefault(_slot(timed.wake_at), set()).add(timed)
-        self._filed += 1
+        self.filed += 1
 
     def _start(self) -> None:
         self.now = monotonic()
@@ -94,7 +95,7 @@ class Wheel:
         last, self.now = self.now, monotonic()
         if self.now - last < STALL_SECONDS:
             self._ask_all_due()
-        if self._filed:
+        if self.filed:
             self._handle = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
         else:
             self._slots.clear()
@@ -112,7 +113,7 @@ class Wheel:
 
     def _ask(self, timed: Timed) -> None:
         timed.wake_at = NEVER
-        self._filed -= 1
+        self.filed -= 1
         try:
             self.wake_by(timed, timed.on_tick(self.now))
         except Exception:

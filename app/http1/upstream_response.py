@@ -66,6 +66,11 @@ class UpstreamResponse:
         self._ended = False
         self._failure: GatewayError | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """Body bytes that wait to be taken."""
+        return sum(map(len, self._chunks))
+
     def header(self, name: bytes) -> bytes | None:
         """First value of a lower-case header name."""
         for other, value in self.headers:

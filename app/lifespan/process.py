@@ -36,6 +36,7 @@ from app.lifespan.checks import local_host
 from app.lifespan.database import Database, bring_up_to_date
 from app.lifespan.files import embedded_master_key, node_id
 from app.lifespan.local_models import looked_after
+from app.lifespan.marks import dead_workers, forget, marked
 from app.lifespan.options import ProcessOptions
 from app.lifespan.serving import Serving
 from app.providers.base import OpenConnection
@@ -60,7 +61,7 @@ class Process:
         self.draining = False
         self._database = database
         self._store = store
-        self._worker_id = new_id("wrk")
+        self.worker_id = new_id("wrk")
         self._node_id = node_id(settings.host.data_dir)
         self._keyring = _keyring(settings, database)
         self._peppers = Peppers(self._keyring)
@@ -81,7 +82,7 @@ class Process:
             keyring=self._keyring,
             peppers=self._peppers,
             policy=self._policy,
-            worker=(self._worker_id, self._node_id),
+            worker=(self.worker_id, self._node_id),
         )
         self.control = self._control_context()
 
@@ -101,7 +102,7 @@ class Process:
                 wait_seconds = delay_seconds(failures, base_seconds=0.2, cap_seconds=5)
             await asyncio.sleep(wait_seconds)
         self._start_loops(stack)
-        log.info("ready", node_id=self._node_id, worker_id=self._worker_id, role=self.options.role)
+        log.info("ready", node_id=self._node_id, worker_id=self.worker_id, role=self.options.role)
 
     async def readiness(self) -> Readiness:
         """Ready: brought up, not draining, and with a directory young enough to believe."""
@@ -136,14 +137,21 @@ class Process:
         return OpenConnection(connection, self._vendors[connection.trusted])
 
     async def _first_reads(self) -> None:
+        data_dir = self.settings.host.data_dir
+        dead = dead_workers(data_dir)
         async with self._store.write() as session:
             await self._peppers.ensure_one(session)
+            for worker_id in dead:
+                await workers.leave(session, worker_id)
+        forget(data_dir, dead)
         if self.settings.security.admin_key is None:
-            made = await ensure_admin_key(self._store, self._peppers, self.settings.host.data_dir)
+            made = await ensure_admin_key(self._store, self._peppers, data_dir)
             if made is not None and self.options.on_admin_key is not None:
                 self.options.on_admin_key(made)
         if self.options.role.serves:
             await self.serving.first_read()
+        else:
+            await self._beat()
 
     def _start_loops(self, stack: AsyncExitStack) -> None:
         loops = {"listen": notify.listen(self._database.direct_dsn, self._wake)}
@@ -168,6 +176,7 @@ class Process:
             provider_of=self._registry.get,
             keyring=self._keyring,
             open_connection=self._open_connection,
+            worker_id=self.worker_id,
             node_id=self._node_id,
             pace=Pace(pace.poll_interval_seconds, pace.create_grace_seconds, pace.drain_timeout_seconds),
             hint=self._wake_reconciler,
@@ -176,26 +185,29 @@ class Process:
     async def _presence(self) -> None:
         """The heartbeat of a process without a directory: others learn that its node is alive."""
         while True:
+            await asyncio.sleep(workers.HEARTBEAT_SECONDS)
             try:
-                async with self._store.write() as session:
-                    await workers.heartbeat(
-                        session,
-                        worker_id=self._worker_id,
-                        node_id=self._node_id,
-                        role=self.options.role,
-                        directory_xmin=None,
-                        open_streams={},
-                    )
+                await self._beat()
             except GatewayError as away:
                 log.warning("presence_not_written", detail=away.detail)
-            await asyncio.sleep(workers.HEARTBEAT_SECONDS)
+
+    async def _beat(self) -> None:
+        async with self._store.write() as session:
+            await workers.heartbeat(
+                session,
+                worker_id=self.worker_id,
+                node_id=self._node_id,
+                role=self.options.role,
+                directory_xmin=None,
+                open_streams={},
+            )
 
     async def aclose(self) -> None:
         await self.serving.aclose()
         for client in self._vendors.values():
             await client.aclose()
         if self.waiting_for is None:
-            await _leave(self._store, self._worker_id)
+            await _leave(self._store, self.worker_id)
 
 
 @asynccontextmanager
@@ -209,6 +221,7 @@ async def opened(settings: Settings, options: ProcessOptions) -> AsyncIterator[P
         store = Store(make_engine(database.dsn))
         stack.push_async_callback(store.aclose)
         process = Process(settings, options, database, store)
+        stack.enter_context(marked(settings.host.data_dir, process.worker_id))
         stack.push_async_callback(process.aclose)
         if options.role.works:
             await stack.enter_async_context(looked_after(local_host(settings)))

@@ -30,14 +30,14 @@ _MESSAGE_LENGTH = 2_000
 _CODE_LENGTH = 128
 _LONGEST_WAIT_SECONDS = 3_600.0
 _OWN_ESTIMATE_SECONDS = 1.0
-_LAYERS = 3
+_LAYERS = 6
 
 FindHeader = Callable[[bytes], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What an upstream's error says, in strings; `status_code` where the error itself names one."""
+    """What an upstream's error says, in strings; a number is no code. `status_code`: where the error names one."""
 
     message: str | None = None
     code: str | None = None
@@ -72,6 +72,8 @@ def reported(body: bytes, *, secret: str | None) -> Reported:
     if message is not None and secret is not None and secret.rpartition(" ")[2] in message:
         message = None
     code = _text(found.get("code"), _CODE_LENGTH)
+    if code is not None and code.isdigit():
+        code = None
     return Reported(message, code, _text(found.get("param"), _CODE_LENGTH), _status_code(found))
 
 
@@ -107,8 +109,7 @@ def _misconfigured(status_code: int, found: Reported) -> errors.UpstreamFailed:
 def _about_this_request(status_code: int, found: Reported) -> errors.InvalidRequest:
     message = found.message or f"The upstream refused this request with status {status_code}."
     kind = {413: errors.BodyTooLarge, 415: errors.UnsupportedMedia}.get(status_code, errors.InvalidRequest)
-    code = None if kind is not errors.InvalidRequest or found.code in {None, str(status_code)} else found.code
-    return kind(message, code=code, param=found.param)
+    return kind(message, code=found.code if kind is errors.InvalidRequest else None, param=found.param)
 
 
 def _decoded(body: bytes) -> Any:

@@ -3,8 +3,9 @@
     claim_due ──▶ act, with no session open ──▶ apply WHERE lock_token = … AND generation = …
                                                    └ zero rows: stale, dropped; a newer owner decides
 
-A claim is a lease in the database's time. The holder measures it with its own monotonic clock,
-started before the claim was sent, and starts no provider call that could outlast it. Two facts are
+A claim is a lease in the database's time, and ends early when its worker's heartbeat does. The holder
+measures it with its own monotonic clock, started before the claim was sent, and starts no provider
+call that could outlast it. Two facts are
 written without the lock, because they are true whoever holds it: the external id of a create
 (`record_external_id`, by its token) and the end of an operation that is still active.
 """
@@ -16,13 +17,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Update, func, literal_column, or_, select, text, update
+from sqlalchemy import BigInteger, ColumnElement, Update, exists, func, literal_column, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.connection import ConnectionStatus
 from app.domain.operation import ACTIVE, OperationStatus
 from app.kit.clock import monotonic
-from app.store.tables import ConnectionRow, DeploymentRow, OperationRow
+from app.kit.secrets import new_secret_text
+from app.store.tables import ConnectionRow, DeploymentRow, OperationRow, WorkerRow
 from app.store.workers import is_drained
 
 LEASE_SECONDS = 90
@@ -45,9 +47,13 @@ class Claim:
         return self.ends_at - monotonic()
 
 
-async def claim_due(session: AsyncSession, *, token: str, node_id: str, limit: int) -> Sequence[Claim]:
-    """Lease up to `limit` due deployments that nobody holds and that belong to this node or to none."""
+async def claim_due(session: AsyncSession, *, worker_id: str, node_id: str, limit: int) -> Sequence[Claim]:
+    """Lease up to `limit` due deployments that nobody holds and that belong to this node or to none.
+
+    The worker has written its heartbeat before, else its claims would count as free at once.
+    """
     ends_at = monotonic() + LEASE_SECONDS
+    token = f"{worker_id}:{new_secret_text(9)}"
     due = (
         select(DeploymentRow.id)
         .where(DeploymentRow.due_at <= func.now(), _free(), _on_node(node_id))
@@ -201,7 +207,11 @@ async def _changed(session: AsyncSession, statement: Update) -> bool:
 
 
 def _free() -> ColumnElement[bool]:
-    return or_(DeploymentRow.locked_until.is_(None), DeploymentRow.locked_until < func.now())
+    """Not leased, or leased by a worker that is gone. Taking over early is safe: a holder that was only
+    paused writes nothing with its old token, and an open create is looked for, never just repeated."""
+    holder = func.split_part(DeploymentRow.lock_token, ":", 1)
+    alive = exists().where(WorkerRow.id == holder, WorkerRow.expires_at > func.now())
+    return or_(DeploymentRow.locked_until.is_(None), DeploymentRow.locked_until < func.now(), ~alive)
 
 
 def _on_node(node_id: str) -> ColumnElement[bool]:

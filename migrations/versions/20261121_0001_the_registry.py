@@ -257,7 +257,7 @@ def upgrade() -> None:
         sa.Column("draining_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("drain_xid", sa.BigInteger(), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=True),
-        sa.Column("lock_token", sa.String(length=40), nullable=True),
+        sa.Column("lock_token", sa.String(length=64), nullable=True),
         sa.Column("locked_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),

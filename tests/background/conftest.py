@@ -19,11 +19,12 @@ from app.kit.hints import Hint
 from app.kit.ids import new_id
 from app.kit.secrets import Keyring
 from app.providers.base import OpenConnection
-from app.store import names, places
+from app.store import names, places, workers
 from app.store.session import Store
 from app.store.tables import ConnectionRow, DeploymentRow, EventRow, OperationRow, TenantRow
 from tests.support.cloud import CloudProvider
 
+WORKER = "wrk_reconciler"
 PACE = Pace(poll_seconds=0.05, grace_seconds=0.4, drain_seconds=0.3)
 
 
@@ -127,6 +128,7 @@ class Bench:
             provider_of=lambda _: provider,
             keyring=self.keyring,
             open_connection=_opened,
+            worker_id=WORKER,
             node_id="nod_test",
             pace=PACE,
             hint=Hint(),
@@ -163,5 +165,8 @@ async def bench(store: Store, keyring: Keyring) -> Bench:
                 settings={},
                 credentials_sealed=keyring.seal(b"{}", places.credentials(connection_id, tenant_id)),
             )
+        )
+        await workers.heartbeat(
+            session, worker_id=WORKER, node_id="nod_test", role="worker", directory_xmin=None, open_streams={}
         )
     return Bench(store, keyring, tenant_id, connection_id)

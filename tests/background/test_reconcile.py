@@ -12,7 +12,7 @@ from app.domain.operation import OperationType
 from app.providers.errors import CredentialsRefused, ProviderRefused
 from app.store import claims, workers
 from app.store.tables import ConnectionRow, DeploymentRow, NameRow
-from tests.background.conftest import Bench
+from tests.background.conftest import WORKER, Bench
 from tests.support.cloud import BUSY, Cloud, CloudProvider
 
 
@@ -276,9 +276,10 @@ async def test_what_was_stopped_at_the_platform_is_shown_and_not_repaired(bench:
 async def test_a_stale_claim_changes_nothing(bench: Bench) -> None:
     """A holder that was paused past its lease finds its lock token replaced."""
     deployment = await bench.deploy()
-    stale = (await _claim(bench, "first"))[0]
+    stale = (await _claim(bench))[0]
+    assert await _claim(bench) == []
     await _expire_lease(bench, deployment)
-    fresh = (await _claim(bench, "second"))[0]
+    fresh = (await _claim(bench))[0]
     async with bench.store.write() as session:
         assert not await claims.apply(session, stale, {"status": "failed"})
         assert not await claims.hold(session, stale, {"status": "failed"})
@@ -286,9 +287,17 @@ async def test_a_stale_claim_changes_nothing(bench: Bench) -> None:
     assert (await bench.row(deployment)).status == "deploying"
 
 
+async def test_the_claims_of_a_worker_that_is_gone_are_free_at_once(bench: Bench) -> None:
+    await bench.deploy()
+    assert len(await _claim(bench)) == 1
+    async with bench.store.write() as session:
+        await workers.leave(session, WORKER)
+    assert len(await _claim(bench)) == 1
+
+
 async def test_a_wish_that_changes_during_a_step_drops_what_the_step_saw(bench: Bench) -> None:
     deployment = await bench.deploy()
-    claim = (await _claim(bench, "first"))[0]
+    claim = (await _claim(bench))[0]
     await bench.delete(deployment)
     async with bench.store.write() as session:
         assert not await claims.apply(session, claim, {"status": "running", "due_at": None})
@@ -307,7 +316,7 @@ async def test_a_node_without_a_live_process_shows_its_models_as_unreachable(ben
     assert row.status == "unknown"
     assert row.status_reason is not None
     assert row.status_reason.startswith("node_unreachable")
-    assert await _claim(bench, "another node") == []
+    assert await _claim(bench) == []
 
 
 async def _heartbeat(bench: Bench, *, directory_xmin: int, open_streams: dict[str, int]) -> None:
@@ -322,9 +331,9 @@ async def _heartbeat(bench: Bench, *, directory_xmin: int, open_streams: dict[st
         )
 
 
-async def _claim(bench: Bench, token: str) -> list[claims.Claim]:
+async def _claim(bench: Bench) -> list[claims.Claim]:
     async with bench.store.write() as session:
-        return list(await claims.claim_due(session, token=token, node_id="nod_test", limit=5))
+        return list(await claims.claim_due(session, worker_id=WORKER, node_id="nod_test", limit=5))
 
 
 async def _expire_lease(bench: Bench, deployment_id: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.kit.crash import POINTS
@@ -27,9 +29,9 @@ def test_killed_during_create_there_is_exactly_one_model_server(data_dir: Path, 
     prepare(data_dir)
     armed = start(data_dir, env={"MODELPORT_CRASH_AT": point})
     armed.wait_ready()
-    request_deployment(armed)
-    armed.process.wait(timeout=30)
-    assert armed.process.returncode == -9
+    with suppress(httpx.TransportError):  # it may die before it answers
+        request_deployment(armed)
+    armed.wait_killed()
     with running(data_dir) as gateway:
         wait_running(gateway)
         assert len(model_servers(data_dir)) == 1
@@ -45,9 +47,9 @@ def test_killed_during_delete_no_model_server_is_left(data_dir: Path, point: str
     armed = start(data_dir, env={"MODELPORT_CRASH_AT": point})
     armed.wait_ready()
     wait_running(armed)
-    armed.api("DELETE", f"/deployments/{deployments(armed)[0]['id']}")
-    armed.process.wait(timeout=30)
-    assert armed.process.returncode == -9
+    with suppress(httpx.TransportError):
+        armed.api("DELETE", f"/deployments/{deployments(armed)[0]['id']}")
+    armed.wait_killed()
     with running(data_dir) as gateway:
         until(lambda: not deployments(gateway), "the deployment is gone", context=gateway.log_tail)
         assert model_servers(data_dir) == []

@@ -69,7 +69,9 @@ async def test_the_upstream_gets_our_credentials_and_none_of_the_callers_headers
 ) -> None:
     extra = {"openai-organization": "org", "x-stainless-lang": "python", "cookie": "c", "user-agent": "OpenAI/Python"}
     async with upstream(answer) as server:
-        await gateway.registry.deployment(caller.tenant_id, "bot", base_url(server), auth_header="apiKey", auth_value="k")
+        await gateway.registry.deployment(
+            caller.tenant_id, "bot", base_url(server), auth_header="apiKey", auth_value="k"
+        )
         await gateway.follow()
         await gateway.call(chat("bot"), key=caller.key, headers=extra)
         headers, _ = split(server.requests[0])

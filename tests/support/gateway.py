@@ -90,7 +90,12 @@ class Gateway:
     def kill(self) -> None:
         """`kill -9` of the whole process, as the machine's owner would."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        self.wait_killed()
+
+    def wait_killed(self) -> None:
+        """Wait until it has died of SIGKILL, by its own hand or another's."""
+        assert self.process.wait(timeout=30) == -signal.SIGKILL
+        self.client.close()
 
     def stop(self) -> int:
         if self.process.poll() is None:

@@ -32,13 +32,13 @@ class RawClient:
         self._writer = writer
 
     @classmethod
-    async def connect(cls, port: int, *, receive_buffer_bytes: int | None = None) -> RawClient:
+    async def connect(cls, port: int, *, buffer_bytes: int | None = None) -> RawClient:
         raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        if receive_buffer_bytes is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if buffer_bytes is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         raw.setblocking(False)
         await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port))
-        return cls(*await asyncio.open_connection(sock=raw, limit=1 << 22))
+        return cls(*await asyncio.open_connection(sock=raw, limit=buffer_bytes or 1 << 22))
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
@@ -77,9 +77,6 @@ class RawClient:
 
     def pause(self) -> None:
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]
-
-    def resume(self) -> None:
-        self._writer.transport.resume_reading()  # type: ignore[attr-defined]
 
     def resume(self) -> None:
         self._writer.transport.resume_reading()  # type: ignore[attr-defined]

@@ -137,5 +137,3 @@ async def change_in(session: AsyncSession, table: type[Any], identifier: str, **
     await session.execute(update(table).where(table.id == identifier).values(**versioned))
     await changes.record(session, KINDS[table], identifier)
     return await changes.current_xid(session)
-
-

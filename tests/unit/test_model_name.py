@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from app.proxy.members import members_of, span_of
 from app.proxy.model_name import ModelName
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.sampled_from(['"model"', "model", '\\"'])
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.sampled_from(['"model"', "model", '\\"'])
+)
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -78,9 +79,22 @@ def test_every_split_of_a_stream_gives_the_same_result(trap: bytes, ending: byte
 
 
 EVENT_PARTS = st.sampled_from(
-    [b"data: ", b"data:", b"data", b"event: error", b"event: x", b"id: 1", b": c", b"[DONE]", b"\xef\xbb\xbf"]
-    + [b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n", b"{}", chunk(), b'{"error":{"message":"no"}}', b'"usage":{}']
-    + [b'{"model":1,"usage":{"prompt_tokens":1}}', b"data: {}\n\n", b'data: {"model":"a","model":"bb"}\n\n', b" "]
+    [
+        *(
+            b"data: ",
+            b"data:",
+            b"data",
+            b"event: error",
+            b"event: x",
+            b"id: 1",
+            b": c",
+            b"[DONE]",
+            b"\xef\xbb\xbf",
+            b" ",
+        ),
+        *(b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n", b"{}", b'{"error":{"message":"no"}}', b'"usage":{}', chunk()),
+        *(b'{"model":1,"usage":{"prompt_tokens":1}}', b"data: {}\n\n", b'data: {"model":"a","model":"bb"}\n\n'),
+    ]
 )
 SPLITS = st.lists(st.integers(0, 400), max_size=8)
 
@@ -90,7 +104,7 @@ SPLITS = st.lists(st.integers(0, 400), max_size=8)
 def test_no_bytes_and_no_split_of_them_change_the_result(parts: list[bytes], cuts: list[int], limit: int) -> None:
     stream = b"".join(parts)
     marks = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    reads = [stream[start:end] for start, end in zip(marks, marks[1:], strict=False)]
+    reads = [stream[start:end] for start, end in itertools.pairwise(marks)]
     assert scan(*reads, limit=limit) == scan(stream, limit=limit)
 
 
@@ -112,7 +126,13 @@ def test_what_breaks_sdk_decoders_is_left_out(trap: bytes) -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [b"data:%b\n\n", b"data: %b\r\n\r\n", b"data: %b\r\r", b"\xef\xbb\xbfdata: %b\n\n", b"event: message\ndata: %b\n\n"],
+    [
+        b"data:%b\n\n",
+        b"data: %b\r\n\r\n",
+        b"data: %b\r\r",
+        b"\xef\xbb\xbfdata: %b\n\n",
+        b"event: message\ndata: %b\n\n",
+    ],
 )
 def test_every_spelling_of_an_event_passes(event: bytes) -> None:
     expected = event.removeprefix(b"\xef\xbb\xbf") % chunk().replace(b"served", b"caller")
@@ -159,6 +179,26 @@ def test_an_error_in_band_closes_the_stream(payload: bytes) -> None:
     assert result.failure == "out of memory"
     assert not result.done
     assert result.output == data(chunk()).replace(b"served", b"caller")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"message": "no", "code": 400}, "invalid_request"),
+        (
+            {"message": "no", "code": "context_length_exceeded", "type": "invalid_request_error"},
+            "context_length_exceeded",
+        ),
+        ({"message": "no", "code": "429"}, "rate_limit_exceeded"),
+        ({"message": "no", "code": 401}, "upstream_auth"),
+        ({"message": "no", "type": "whatever"}, "upstream_failed"),
+    ],
+)
+def test_an_error_in_band_is_what_its_own_code_says(error: dict[str, Any], code: str) -> None:
+    scanner = SseScanner(ModelName("caller"))
+    scanner.feed(data(json.dumps({"error": error}).encode()))
+    assert scanner.failure is not None
+    assert scanner.failure.code == code
 
 
 def test_an_event_named_error_closes_the_stream() -> None:

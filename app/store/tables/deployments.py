@@ -76,7 +76,7 @@ class DeploymentRow(Timestamps, Row):
 
     # The claim.
     due_at: Mapped[datetime | None] = mapped_column(server_default=text("now()"))
-    lock_token: Mapped[str | None] = mapped_column(String(40))
+    lock_token: Mapped[str | None] = mapped_column(String(64))
     locked_until: Mapped[datetime | None]
     failures: Mapped[int] = mapped_column(Integer, server_default="0")
     deleted_at: Mapped[datetime | None]

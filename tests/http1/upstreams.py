@@ -1,0 +1,36 @@
+"""What the upstream tests share: a pool that is closed, and one request through it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from app.http1.origin import Deadlines, Origin
+from app.http1.pool import UpstreamPool
+from app.http1.upstream_response import UpstreamResponse
+from app.kit.net import AddressPolicy
+
+HEADERS = [(b"content-type", b"application/json"), (b"authorization", b"Bearer upstream-key")]
+DEADLINES = Deadlines(connect_seconds=5, first_byte_seconds=10, idle_seconds=10, total_seconds=20)
+LIMIT_BYTES = 1 << 20
+
+
+@asynccontextmanager
+async def pool(**options: Any) -> AsyncIterator[UpstreamPool]:
+    opened = UpstreamPool(policy=options.pop("policy", AddressPolicy()), **options)
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
+        assert (opened.open_connections, opened.idle_connections) == (0, 0)
+
+
+async def post(
+    client: UpstreamPool, origin: Origin, body: bytes = b"{}", *, path: str = "/v1/x", deadlines: Deadlines = DEADLINES
+) -> UpstreamResponse:
+    return await client.request(origin, "POST", path, HEADERS, body, deadlines)
+
+
+async def fetch(client: UpstreamPool, origin: Origin, body: bytes = b"{}", **options: Any) -> bytes:
+    return await (await post(client, origin, body, **options)).read(LIMIT_BYTES)
