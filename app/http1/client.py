@@ -281,8 +281,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _count_interim(self, status_code: int) -> None:
         self._interim = True
         self._interims += 1
-        if status_code == 101:
-            self._refuse("a change of protocol")
+        if status_code < 100 or status_code == 101:
+            self._refuse(f"status {status_code}")
         if self._interims > self._limits.interim_responses:
             self._refuse("too many interim responses")
 

@@ -32,8 +32,8 @@ def check_response_head(
     """Whether only the end of the connection ends the body. Raises ValueError, saying what is wrong.
 
     llhttp has refused content-length twice, with transfer-encoding, or not a number; what it takes and we do
-    not: other versions, transfer codings before chunked, transfer-encoding in HTTP/1.0, any status of three
-    digits. `received_bytes` is an upper bound of the head's size.
+    not: other versions, transfer codings before chunked, transfer-encoding twice or in HTTP/1.0, any status of
+    three digits. `received_bytes` is an upper bound of the head's size.
     """
     if version not in {"1.1", "1.0"}:
         raise ValueError(f"HTTP version {version}")
@@ -44,12 +44,17 @@ def check_response_head(
     if received_bytes > limits.head_bytes < header_bytes(headers):
         raise ValueError("head too large")
     fields = dict(headers)
+    if b"transfer-encoding" in fields:
+        _check_codings(version, headers)
     if fields.get(b"content-encoding", b"identity").lower() != b"identity":
         raise ValueError("content-encoding, though identity was asked for")
-    codings = fields.get(b"transfer-encoding")
-    if codings is not None and (codings.lower() != b"chunked" or version == "1.0"):
+    return b"transfer-encoding" not in fields and b"content-length" not in fields
+
+
+def _check_codings(version: str, headers: Sequence[Header]) -> None:
+    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings != [b"chunked"] or version == "1.0":
         raise ValueError("transfer-encoding other than chunked")
-    return codings is None and b"content-length" not in fields
 
 
 @lru_cache(maxsize=1_024)

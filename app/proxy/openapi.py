@@ -98,7 +98,7 @@ def fragment() -> dict[str, Any]:
             "headers": _HEADERS,
             "responses": {_response_name(status_code): _error(status_code) for status_code in _STATUSES},
         },
-        "tags": [{"name": TAG}],
+        "tags": [{"name": TAG, "description": "OpenAI's API: models that are called, whoever runs them."}],
     }
 
 

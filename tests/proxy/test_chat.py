@@ -57,7 +57,7 @@ async def test_the_upstream_gets_its_own_name_for_the_model_and_every_other_memb
         await gateway.registry.deployment(caller.tenant_id, "support-bot", base_url(server))
         await gateway.follow()
         await gateway.call(body, key=caller.key)
-        headers, sent = split(server.requests[0])
+        _, sent = split(server.requests[0])
     assert server.requests[0].startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
     assert json.loads(sent)["model"] == "served-model"
     assert b'[ {"role":"user","content":"\\u00e9"} ]' in sent

@@ -92,8 +92,13 @@ EVENT_PARTS = st.sampled_from(
             b"\xef\xbb\xbf",
             b" ",
         ),
-        *(b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n", b"{}", b'{"error":{"message":"no"}}', b'"usage":{}', chunk()),
-        *(b'{"model":1,"usage":{"prompt_tokens":1}}', b"data: {}\n\n", b'data: {"model":"a","model":"bb"}\n\n'),
+        *(b" ", b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n", b"{}", b'{"error":{"message":"no"}}', chunk()),
+        *(
+            b'{"model":1,"usage":{"prompt_tokens":1}}',
+            b'"usage":{}',
+            b"data: {}\n\n",
+            b'data: {"model":"a","model":"bb"}\n\n',
+        ),
     ]
 )
 SPLITS = st.lists(st.integers(0, 400), max_size=8)
