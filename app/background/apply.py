@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, func
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.background.outcome import Outcome
 from app.domain.deployment import Observation
 from app.kit.secrets import Keyring
 from app.store import changes, claims, names
 from app.store.claims import Claim
 from app.store.events import add_event
+from app.store.session import Session
 from app.store.values import upstream_columns
 
 _ROUTED = frozenset({"status", "upstream", "upstream_key_sealed", "draining_since", "served_models"})
@@ -31,7 +29,7 @@ _VISIBLE = _ROUTED | {
 """Columns that a reader of the resource sees: their change is a new version."""
 
 
-async def apply(session: AsyncSession, claim: Claim, outcome: Outcome, keyring: Keyring) -> bool:
+async def apply(session: Session, claim: Claim, outcome: Outcome, keyring: Keyring) -> bool:
     """Write it all, or nothing when the claim has gone stale."""
     columns = {**outcome.columns, **_observation_columns(claim, outcome.observation, keyring)}
     changed = {name for name, value in columns.items() if _differs(value, getattr(claim.deployment, name))}
@@ -62,14 +60,14 @@ def _observation_columns(claim: Claim, seen: Observation | None, keyring: Keyrin
         "served_models": list(seen.served_models),
         "instances": [dict(instance) for instance in seen.instances],
         "raw": dict(seen.raw),
-        "observed_at": func.now(),
+        "observed_at": claims.now(),
         **upstream_columns(seen.upstream, claim.deployment, keyring),
     }
 
 
 def _differs(value: Any, stored: Any) -> bool:
     """An SQL expression is always new; it has no value to compare before the database computes it."""
-    return isinstance(value, ColumnElement) or value != stored
+    return claims.is_expression(value) or value != stored
 
 
 def _plain(value: Mapping[str, float] | None) -> dict[str, float] | None:
@@ -80,10 +78,10 @@ def _versioned(outcome: Outcome, changed: set[str]) -> dict[str, Any]:
     """A new version and time for what readers and watchers can see, and only for that."""
     if not (changed & _VISIBLE or outcome.ended or outcome.submitted):
         return {}
-    return {"version": claims.next_version(), "updated_at": func.now()}
+    return {"version": claims.next_version(), "updated_at": claims.now()}
 
 
-async def _end_operation(session: AsyncSession, claim: Claim, outcome: Outcome) -> None:
+async def _end_operation(session: Session, claim: Claim, outcome: Outcome) -> None:
     if claim.operation is None:
         return
     if outcome.submitted:

@@ -16,8 +16,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import func
-
 from app.background import outcome as follow
 from app.background.outcome import Event, Outcome, Pace
 from app.domain.connection import Connection
@@ -156,7 +154,7 @@ def drain(work: Work) -> Outcome:
     """Stop new traffic, then wait: the first time marks the row, later ones only look again."""
     if work.claim.deployment.draining_since is not None:
         return Outcome(due_seconds=0.1)
-    columns = {"draining_since": func.now(), "drain_xid": claims.this_transaction()}
+    columns = {"draining_since": claims.now(), "drain_xid": claims.this_transaction()}
     return Outcome(columns=columns, events=(Event("draining", "No new requests are sent to it."),), due_seconds=0.1)
 
 
@@ -165,7 +163,7 @@ async def _intend(work: Work, store: Store, token: str) -> bool:
     if work.claim.remaining_seconds() < CALL_SECONDS + 5:
         return False
     async with store.write() as session:
-        values = {"create_token": token, "intended_at": func.now(), "absences": 0}
+        values = {"create_token": token, "intended_at": claims.now(), "absences": 0}
         if not await claims.hold(session, work.claim, values):
             return False
         if work.claim.operation is not None:

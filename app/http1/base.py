@@ -90,6 +90,7 @@ class BaseExchange:
         finally:
             if not self.finished:
                 self._end_unfinished()
+            self._served()
 
     def leave(self) -> None:
         """The client has gone: nobody reads the answer, no more of the body comes."""
@@ -100,7 +101,10 @@ class BaseExchange:
         self._source = None
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:
+                log.exception("client_left_callback_failed")  # the others must hear of it all the same
 
     def pause_source(self) -> None:
         if self._source is not None:
@@ -121,6 +125,9 @@ class BaseExchange:
         self._open = False
         self._source = None
         self._callbacks.clear()
+
+    def _served(self) -> None:
+        """The handler is done with; a carrier may let go of its task."""
 
     def _refuse_misuse(self) -> None:
         """For a write that is not open: silent when the client left, an error when the handler is wrong."""

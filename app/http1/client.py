@@ -36,7 +36,6 @@ _CONNECTING, _IDLE, _HEAD, _BODY, _CLOSED = range(5)
 class Home(Protocol):
     """Where connections belong: the pool."""
 
-    def opened(self, connection: UpstreamConnection) -> None: ...
     def give_back(self, connection: UpstreamConnection) -> None:
         """It is idle and clean."""
         ...
@@ -53,12 +52,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_complete",
+        "_deadlines",
         "_ends_with_connection",
-        "_first_byte_due",
         "_headers",
         "_heard_at",
         "_home",
-        "_idle_seconds",
         "_interim",
         "_interims",
         "_keep_alive",
@@ -71,7 +69,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_response",
         "_sent_at",
         "_state",
-        "_total_due",
         "_transport",
         "_unclaimed",
         "_wheel",
@@ -80,6 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         "wake_at",
     )
 
+    _deadlines: Deadlines
     _headers: list[Header]
     _interim: bool
     _transport: asyncio.Transport
@@ -114,16 +112,14 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> UpstreamResponse:
         self._expect_response()
         self._state = _HEAD
-        self._sent_at = now = monotonic()
-        self._first_byte_due = now + deadlines.first_byte_seconds
-        self._total_due = now + deadlines.total_seconds
-        self._idle_seconds = deadlines.idle_seconds + TICK_SECONDS
+        self._sent_at = monotonic()
+        self._deadlines = deadlines
         if len(body) <= HIGH_WATER_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
-        self._wheel.wake_by(self, min(self._first_byte_due, self._total_due))
+        self._wheel.wake_by(self, self._sent_at + deadlines.head_seconds)
         limit_bytes = self._limits.body_bytes
         self._response = UpstreamResponse(self, connect_seconds=connect_seconds, reused=reused, limit_bytes=limit_bytes)
         return self._response
@@ -161,7 +157,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         tune(transport)
         self._state = _IDLE
-        self._home.opened(self)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -213,6 +208,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._ends_with_connection = ends
         self._unclaimed = 0
         self._state = _BODY
+        self._wheel.wake_by(self, self._due())
         if self._response is not None:
             self._response.begin(status_code, headers, monotonic() - self._sent_at)
 
@@ -242,11 +238,12 @@ class UpstreamConnection(asyncio.Protocol):
         if self._state == _IDLE:
             return self._pooled_until
         if self._state == _HEAD:
-            return min(self._first_byte_due, self._total_due)
-        return min(self._heard_at + self._idle_seconds, self._total_due)
+            return self._sent_at + self._deadlines.head_seconds
+        idle_due = self._heard_at + self._deadlines.idle_seconds + TICK_SECONDS
+        return min(idle_due, self._sent_at + self._deadlines.total_seconds)
 
     def _overdue(self, now: float) -> GatewayError:
-        if now >= self._total_due:
+        if now >= self._sent_at + self._deadlines.total_seconds:
             return failures.total_timeout()
         return failures.first_byte_timeout() if self._state == _HEAD else failures.idle_timeout()
 

@@ -156,13 +156,14 @@ class DirectExchange(BaseExchange):
         """uvicorn's name for `finished`."""
         return self.finished
 
-    async def run_asgi(self, handler: Handler) -> None:
+    def run_asgi(self, handler: Handler) -> Coroutine[Any, Any, None]:
         """uvicorn's name for `serve`."""
-        try:
-            await self.serve(handler(self))
-        finally:
-            if self.task is not None:
-                self._connection.tasks.discard(self.task)
+        return self.serve(handler(self))
+
+    @override
+    def _served(self) -> None:
+        if self.task is not None:
+            self._connection.tasks.discard(self.task)
 
     @override
     def leave(self) -> None:

@@ -14,7 +14,7 @@ go to another target; once True a POST must not be repeated, it may have been ca
     upstream_disconnected           closed or reset before the response was complete
     upstream_invalid_response       not an HTTP/1.1 response we accept
     upstream_response_too_large     more body than the caller wanted
-    upstream_dropped                we closed it ourselves: `UpstreamResponse.close`
+    upstream_dropped                we closed it ourselves: `UpstreamResponse.close`, or the pool is closed
 
 The public texts name no address; what the socket or the parser said is in `detail`.
 """
@@ -86,6 +86,10 @@ def response_too_large(limit_bytes: int) -> UpstreamBroken:
 
 def dropped() -> UpstreamBroken:
     return UpstreamBroken("The gateway dropped the upstream connection.", code="upstream_dropped", sent=True)
+
+
+def pool_closed() -> UpstreamBroken:
+    return UpstreamBroken("The gateway is shutting down.", code="upstream_dropped", sent=False)
 
 
 _NO_CONNECTION = "No connection to the upstream could be made."

@@ -27,7 +27,7 @@ _UPGRADE = (b"connection", b"upgrade", b"http2-settings")
 _FRAMING = (b"host", b"content-length", b"transfer-encoding")
 
 
-def check_head(version: str, target: bytes, headers: Sequence[Header], limits: ServerLimits) -> Fields:
+def check_head(version: str, headers: Sequence[Header], limits: ServerLimits) -> Fields:
     """The fields of a sound head. Raises InvalidRequest or HeadersTooLarge."""
     if len(headers) > limits.header_count:
         raise HeadersTooLarge(f"A request must not have more than {limits.header_count} headers.")
@@ -36,7 +36,6 @@ def check_head(version: str, target: bytes, headers: Sequence[Header], limits: S
         fields = _first_values(headers)
     if version != "1.1" and version != "1.0":
         raise _malformed("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-    _check_target(target)
     _check_host(fields.get(b"host"), version)
     if b"transfer-encoding" in fields:
         _check_transfer_encoding(fields, version)
@@ -48,8 +47,14 @@ def header_bytes(headers: Sequence[Header]) -> int:
     return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
-def split_target(target: bytes) -> tuple[str, bytes]:
-    """Percent-decoded path and raw query, as uvicorn puts them into an ASGI scope."""
+@lru_cache(maxsize=1_024)
+def parse_target(target: bytes) -> tuple[str, bytes]:
+    """Percent-decoded path and raw query, as uvicorn puts them into an ASGI scope. Raises InvalidRequest.
+
+    Origin form only: an absolute or authority form would name a host twice, `@host` confuses other readers.
+    """
+    if _TARGET.fullmatch(target) is None or b"#" in target:
+        raise _malformed("The request target must be a path that starts with /.")
     raw_path, _, query = target.partition(b"?")
     path = raw_path.decode("ascii")
     return (unquote(path) if "%" in path else path), query
@@ -77,12 +82,6 @@ def _first_values(headers: Sequence[Header]) -> Fields:
         if sum(name == other for other, _ in headers) > 1:
             raise _malformed(f"A request must not have more than one {name.decode()} header.")
     return dict(reversed(headers))
-
-
-def _check_target(target: bytes) -> None:
-    """Origin form only: an absolute or authority form would name a host twice, `@host` confuses other readers."""
-    if _TARGET.fullmatch(target) is None or b"#" in target:
-        raise _malformed("The request target must be a path that starts with /.")
 
 
 def _check_host(host: bytes | None, version: str) -> None:

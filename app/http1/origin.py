@@ -53,3 +53,8 @@ class Deadlines:
     first_byte_seconds: float = 600.0
     idle_seconds: float = 300.0
     total_seconds: float = 3600.0
+
+    @property
+    def head_seconds(self) -> float:
+        """Until the response's head must be complete."""
+        return min(self.first_byte_seconds, self.total_seconds)

@@ -93,9 +93,6 @@ class UpstreamPool:
 
     # For connections (client.Home).
 
-    def opened(self, connection: UpstreamConnection) -> None:
-        self._open.add(connection)
-
     def give_back(self, connection: UpstreamConnection) -> None:
         idle = self._idle.setdefault(connection.origin, {})
         idle[connection] = None
@@ -125,8 +122,7 @@ class UpstreamPool:
         return None
 
     async def _connect(self, origin: Origin, seconds: float) -> UpstreamConnection:
-        if self._all_closed is not None:
-            raise RuntimeError("the pool is closed")
+        self._refuse_when_closed()
         connection = await connect(
             origin,
             self._policies[origin.trusted],
@@ -136,4 +132,13 @@ class UpstreamPool:
         )
         if not connection.is_open():
             raise failures.unreachable(ConnectionResetError("closed while connecting"))
+        # Not before: uvloop closes a connection that is cancelled while connecting without telling the protocol.
+        self._open.add(connection)
+        if self._all_closed is not None:
+            connection.abandon(failures.dropped())
+        self._refuse_when_closed()
         return connection
+
+    def _refuse_when_closed(self) -> None:
+        if self._all_closed is not None:
+            raise failures.pool_closed()

@@ -14,7 +14,7 @@ CHUNKED = b"transfer-encoding: chunked\r\n"
 CLOSE = b"connection: close\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 BODILESS = frozenset({204, 304})
-_FRAMING = frozenset({b"connection", b"date", b"keep-alive", b"transfer-encoding", b"upgrade"})
+_WIRE = frozenset({b"connection", b"content-length", b"date", b"keep-alive", b"transfer-encoding", b"upgrade"})
 
 
 def _phrase(status_code: int) -> str:
@@ -38,11 +38,13 @@ def header_lines(headers: Sequence[Header]) -> bytes:
 
 def content_length(headers: Sequence[Header]) -> int | None:
     """The declared length. Raises ValueError for headers that belong to the wire and not to a handler."""
-    fields = dict(headers)
-    if not _FRAMING.isdisjoint(fields):
-        raise ValueError("connection, date and framing headers are set by the server")
-    declared = fields.get(b"content-length")
-    return None if declared is None else int(declared)
+    declared = None
+    for name, value in headers:
+        if name in _WIRE:
+            if name != b"content-length":
+                raise ValueError("connection, date and framing headers are set by the server")
+            declared = int(value)
+    return declared
 
 
 def check_headers(headers: Sequence[Header]) -> None:

@@ -16,7 +16,7 @@ goes to the ASGI application as before.
                 linger_seconds (closing over unread bytes would turn the answer into a reset) ──▶ closed
                 hang_up: the same after the last response; closes at once where nothing is unread
 
-What this layer cannot know comes in the ASGI lifespan state, under the keys below. Two details of
+What this layer cannot know comes in the ASGI lifespan state (shared.py). Two details of
 llhttp shape the code. It holds back an unfinished header, so bytes are counted as they arrive
 (`_unclaimed`: since the parser last got anywhere; that covers heads, trailers and chunk extensions).
 And after an `Upgrade` header it takes the body for another protocol, so such a request is fed to it
@@ -28,78 +28,46 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import httptools
 from typing_extensions import override
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.errors import BodyTimeout, GatewayError, HeadersTooLarge, Internal, PathTooLong
 from app.http1.deadlines import Owed, ReadClock, WriteClock
 from app.http1.direct import DirectExchange
-from app.http1.exchange import Dispatch, Handler, Header
+from app.http1.exchange import Handler
+from app.http1.flow import GentleTransport, HeldFlow
 from app.http1.head import (
     Fields,
     check_head,
     expects_continue,
     header_bytes,
     malformed,
-    split_target,
+    parse_target,
     without_upgrade,
 )
 from app.http1.limits import ServerLimits
-from app.http1.response import CONTINUE, header_lines, refusal
+from app.http1.response import CONTINUE, refusal
+from app.http1.shared import DIRECT_KEY, DISPATCH_KEY, LIMITS_KEY, REQUEST_ID_KEY, Shared
 from app.http1.sockets import tune
-from app.http1.timers import NEVER, Wheel
-from app.kit.ids import new_id
+from app.http1.timers import NEVER
 from app.kit.logging import get_logger
 
-DISPATCH_KEY = "http1.dispatch"
-"""A `Dispatch`: which requests are data plane, and their handlers."""
-DIRECT_KEY = "http1.direct"
-"""bool, default True. False: those go through ASGI like everything else."""
-LIMITS_KEY = "http1.limits"
-"""`ServerLimits`, default values where absent."""
-REQUEST_ID_KEY = "http1.new_request_id"
-"""`() -> str`, for answers that no handler gives."""
+__all__ = ["DIRECT_KEY", "DISPATCH_KEY", "LIMITS_KEY", "REQUEST_ID_KEY", "HardenedProtocol", "ServerLimits"]
 
 log = get_logger(__name__)
-_SHARED_KEY = "http1.shared"
 _SLICE_BYTES = 4_096
 _AWAIT, _HEAD, _BODY = range(3)
-
-
-class _Shared:
-    """What all connections of one server have in common."""
-
-    __slots__ = ("_default_headers", "_default_lines", "dispatch", "limits", "new_request_id", "wheel")
-
-    def __init__(self, app_state: dict[str, Any]) -> None:
-        self.dispatch: Dispatch = _nothing_is_direct
-        if app_state.get(DIRECT_KEY, True):
-            self.dispatch = app_state.get(DISPATCH_KEY, _nothing_is_direct)
-        self.limits: ServerLimits = app_state.get(LIMITS_KEY, ServerLimits())
-        self.new_request_id: Callable[[], str] = app_state.get(REQUEST_ID_KEY, lambda: new_id("req"))
-        self.wheel = Wheel.of_running_loop()
-        self._default_headers: list[Header] = []
-        self._default_lines = b""
-
-    def default_lines(self, headers: list[Header]) -> bytes:
-        """uvicorn replaces its list (date, server) once a second; it is encoded as often."""
-        if headers is not self._default_headers:
-            self._default_headers = headers
-            self._default_lines = header_lines(headers)
-        return self._default_lines
 
 
 class HardenedProtocol(HttpToolsProtocol):
     """One client's connection; uvicorn's `http=`, with `ws="none"`."""
 
-    flow: _Flow
+    flow: HeldFlow
     cycle: Any
     """The latest request parsed: a DirectExchange or uvicorn's RequestResponseCycle."""
 
@@ -112,9 +80,7 @@ class HardenedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
-        if _SHARED_KEY not in app_state:
-            app_state[_SHARED_KEY] = _Shared(app_state)
-        self._shared: _Shared = app_state[_SHARED_KEY]
+        self._shared = Shared.of(app_state)
         self._limits = self._shared.limits
         self._wheel = self._shared.wheel
         self.wake_at = NEVER
@@ -140,7 +106,7 @@ class HardenedProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = _Flow(transport)
+        self.flow = HeldFlow(transport)
         self._peer = self.client[0] if self.client else None
         tune(transport)
         self._read_clock.first_request()
@@ -207,7 +173,7 @@ class HardenedProtocol(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
-        fields = self._checked_head(version)
+        path, query, fields = self._checked_head(version)
         self._unclaimed = 0
         self._upgrading = self.parser.should_upgrade()
         if self._upgrading:
@@ -217,7 +183,6 @@ class HardenedProtocol(HttpToolsProtocol):
         self._body_left = int(fields.get(b"content-length", 0))
         self._owes_continue = b"expect" in fields and expects_continue(version, fields)
         method = self.parser.get_method().decode("ascii")
-        path, query = split_target(self.url)
         handler = self._shared.dispatch(method, path)
         if handler is None:
             self._begin_asgi()
@@ -290,14 +255,16 @@ class HardenedProtocol(HttpToolsProtocol):
         self._backlog = data
         self.flow.hold()
 
-    def _checked_head(self, version: str) -> Fields:
+    def _checked_head(self, version: str) -> tuple[str, bytes, Fields]:
+        """Path, query and fields."""
         try:
-            fields = check_head(version, self.url, self.headers, self._limits)
+            fields = check_head(version, self.headers, self._limits)
+            path, query = parse_target(self.url)
         except GatewayError as wrong:
             self._found_wrong(wrong)
         if self._unclaimed > self._limits.head_bytes < len(self.url) + header_bytes(self.headers):
             self._found_wrong(self._head_too_large())
-        return fields
+        return path, query, fields
 
     def _found_wrong(self, wrong: GatewayError) -> NoReturn:
         """Stop the parser; it loses what a callback raises where another exception is being handled."""
@@ -335,7 +302,7 @@ class HardenedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._asgi_keep_alive = self.cycle.keep_alive
         self.cycle.keep_alive = False  # until all of the body is here: an early answer ends the connection
-        self.cycle.transport = _GentleTransport(self)
+        self.cycle.transport = GentleTransport(self.transport, self.hang_up)
 
     @override
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -358,7 +325,7 @@ class HardenedProtocol(HttpToolsProtocol):
         elif self._refusal is not None:
             self._write_refusal(self._refusal)
             return
-        if len(self.pipeline) < self._limits.pipelined_requests:
+        if self.flow.read_paused and len(self.pipeline) < self._limits.pipelined_requests:
             self._read_on()
         self._watch_reading()
 
@@ -490,39 +457,3 @@ class HardenedProtocol(HttpToolsProtocol):
         self.flow.release()
         self._read_clock.close()
         self._wheel.wake_by(self, self._read_clock.due)
-
-
-class _Flow(FlowControl):
-    """Reading stays paused while bytes wait unparsed, also when uvicorn's request cycle asks for more."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__(transport)
-        self._held = False
-
-    def hold(self) -> None:
-        self._held = True
-        self.pause_reading()
-
-    def release(self) -> None:
-        self._held = False
-        self.resume_reading()
-
-    @override
-    def resume_reading(self) -> None:
-        if not self._held:
-            super().resume_reading()
-
-
-class _GentleTransport:
-    """What a uvicorn request cycle writes to: its close must not cut off an answer that is on its way."""
-
-    __slots__ = ("close", "is_closing", "write")
-
-    def __init__(self, protocol: HardenedProtocol) -> None:
-        self.write = protocol.transport.write
-        self.is_closing = protocol.transport.is_closing
-        self.close = protocol.hang_up
-
-
-def _nothing_is_direct(_method: str, _path: str) -> None:
-    return None

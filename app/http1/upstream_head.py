@@ -15,15 +15,14 @@ from app.http1.response import header_lines
 _METHODS = frozenset({"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"})
 """Without HEAD and CONNECT, whose responses are framed by what was asked."""
 _PATH = re.compile(r"/[!-~]*")
+_HOST = re.compile(r"[!-~]+")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _OURS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"})
 
 
 def request_head(origin: Origin, method: str, path: str, headers: Sequence[Header], body_bytes: int) -> bytes:
     """Raises ValueError for what cannot be sent as it is, and for headers that are ours to set."""
-    for name, _ in headers:
-        _check_name(name)
-    return b"%b%bcontent-length: %d\r\n\r\n" % (_first_lines(origin, method, path), header_lines(headers), body_bytes)
+    return b"%bcontent-length: %d\r\n\r\n" % (_lines(origin, method, path, tuple(headers)), body_bytes)
 
 
 def check_response_head(
@@ -46,7 +45,9 @@ def check_response_head(
     fields = dict(headers)
     if b"transfer-encoding" in fields:
         _check_codings(version, headers)
-    if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+    if b"content-encoding" in fields and any(
+        name == b"content-encoding" and value.lower() != b"identity" for name, value in headers
+    ):
         raise ValueError("content-encoding, though identity was asked for")
     return b"transfer-encoding" not in fields and b"content-length" not in fields
 
@@ -57,19 +58,21 @@ def _check_codings(version: str, headers: Sequence[Header]) -> None:
         raise ValueError("transfer-encoding other than chunked")
 
 
-@lru_cache(maxsize=1_024)
-def _first_lines(origin: Origin, method: str, path: str) -> bytes:
+@lru_cache(maxsize=256)
+def _lines(origin: Origin, method: str, path: str, headers: tuple[Header, ...]) -> bytes:
+    """All but the length: the same for every request to an upstream, so checked and encoded once."""
     if method not in _METHODS:
         raise ValueError("the method is not supported")
     if _PATH.fullmatch(path) is None or "#" in path:
         raise ValueError("the path cannot be sent as it is")
-    host = origin.authority
-    if not host.isascii() or not host.isprintable() or " " in host:
+    if _HOST.fullmatch(origin.authority) is None:
         raise ValueError("the host cannot be sent as it is")
-    return f"{method} {path} HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n".encode("ascii")
+    for name, _ in headers:
+        _check_name(name)
+    first = f"{method} {path} HTTP/1.1\r\nhost: {origin.authority}\r\naccept-encoding: identity\r\n"
+    return first.encode("ascii") + header_lines(headers)
 
 
-@lru_cache(maxsize=256)
 def _check_name(name: bytes) -> None:
     if _TOKEN.fullmatch(name) is None:
         raise ValueError("a header name is not a lower-case token")

@@ -81,7 +81,7 @@ class UpstreamResponse:
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body. Raises UpstreamFailed when it is cut short or exceeds the limit, UpstreamTimeout."""
         self._limit_bytes = min(self._limit_bytes, limit_bytes)
-        self._check_size(max(self._received_bytes, int(self.header(b"content-length") or 0)))
+        self._check_size(self._received_bytes if self._ended else int(self.header(b"content-length") or 0))
         await self._take()
         return b"".join(self._chunks)
 

@@ -29,6 +29,31 @@ def new_id(prefix: Prefix) -> str:
     return f"{prefix}_{encode(_uuid7())}"
 
 
+class IdSequence:
+    """Fresh ids of one kind for one thread, at a third of the cost of `new_id`.
+
+    Between the milliseconds and a counter stand 34 random bits of this sequence, so that two
+    processes do not meet (RFC 9562, section 6.2, method 1). The counter starts at random and may wrap.
+    """
+
+    def __init__(self, prefix: Prefix) -> None:
+        self._prefix = prefix
+        self._sequence = encode(_uuid7())[10:18]
+        self._counter = int.from_bytes(os.urandom(5))
+        self._millisecond = -1
+        self._head = ""
+
+    def next(self) -> str:
+        now = unix_milliseconds()
+        if now != self._millisecond:
+            self._millisecond = now
+            self._head = f"{self._prefix}_{encode(now << 80)[:10]}{self._sequence}"
+        self._counter = count = (self._counter + 1) & 0xFF_FFFF_FFFF
+        pairs = _PAIRS
+        high, low = divmod(count, 1 << 20)
+        return self._head + pairs[high >> 10] + pairs[high & 1023] + pairs[low >> 10] + pairs[low & 1023]
+
+
 def is_id(text: str, prefix: Prefix) -> bool:
     head, _, body = text.partition("_")
     return head == prefix and _BODY.fullmatch(body) is not None

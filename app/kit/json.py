@@ -95,10 +95,16 @@ def _check_depth(value: Any) -> None:
         kinds = set(map(type, level))
         if dict not in kinds and list not in kinds:
             return
-        dicts = [item for item in level if type(item) is dict]
-        lists = [item for item in level if type(item) is list]
+        dicts, lists = _of_kind(dict, level, kinds), _of_kind(list, level, kinds)
         level = list(chain(chain.from_iterable(map(dict.values, dicts)), chain.from_iterable(lists)))
     raise _too_deep()
+
+
+def _of_kind(kind: type, level: list[Any], kinds: set[type]) -> list[Any]:
+    """Mostly all of a level or nothing: the messages of a conversation, the tokens of a text."""
+    if kind not in kinds:
+        return []
+    return level if len(kinds) == 1 else [item for item in level if type(item) is kind]
 
 
 def _check_text(data: bytes) -> None:

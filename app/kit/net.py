@@ -18,19 +18,26 @@ import ipaddress
 import re
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
-from threading import Lock, Thread
 
-from app.errors import InvalidRequest, UpstreamFailed
+from app.errors import InvalidRequest
+from app.kit.lookup import NameUnresolved, lookups
+
+__all__ = [
+    "AddressPolicy",
+    "AddressRefused",
+    "Endpoint",
+    "NameUnresolved",
+    "ParsedUrl",
+    "check_url",
+    "resolve",
+]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Endpoint = tuple[str, int] | str
 """`(ip, port)`, or `ip:port` as it stands in a URL."""
 
-_LOOKUP_THREADS = 32
 _URL_LENGTH = 2_048
 
 _METADATA = frozenset(
@@ -75,12 +82,6 @@ class AddressRefused(InvalidRequest):
 
     def __init__(self, *, param: str | None = None) -> None:
         super().__init__("This address may not be used.", param=param)
-
-
-class NameUnresolved(UpstreamFailed):
-    """There is no address for the name, or nobody could say."""
-
-    code = "upstream_unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ async def resolve(
     found = [host]
     if not _is_literal(host):
         async with asyncio.timeout(deadline_seconds):
-            found = await _lookups.find(host)
+            found = await lookups.find(host)
     for address in found:
         policy.check_address(address, port, exempt, plain=plain)
     return found
@@ -269,69 +270,3 @@ def _same_endpoint(exempt: Endpoint, address: Address, port: int) -> bool:
         host, _, digits = exempt.rpartition(":")
         exempt = (host.strip("[]"), int(digits))
     return exempt[1] == port and ipaddress.ip_address(exempt[0]) == address
-
-
-_Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[list[str]]"]
-
-
-class _Lookups:
-    """getaddrinfo in threads of its own: it cannot be cancelled, and a slow name must not hold up asyncio's few.
-
-    One lookup a name at a time, however many wait for it. The threads are daemons: none is waited for at exit.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._lock = Lock()
-        self._names: SimpleQueue[str] = SimpleQueue()
-        self._waiting: dict[str, list[_Waiter]] = {}
-        self._unstarted = threads
-        self._idle = 0
-
-    async def find(self, host: str) -> list[str]:
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[list[str]] = loop.create_future()
-        with self._lock:
-            waiters = self._waiting.setdefault(host, [])
-            waiters.append((loop, found))
-            if len(waiters) == 1:
-                self._names.put(host)
-                self._add_thread()
-        return await found
-
-    def _add_thread(self) -> None:
-        if self._idle:
-            self._idle -= 1
-        elif self._unstarted:
-            self._unstarted -= 1
-            Thread(target=self._work, name="resolver", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            host = self._names.get()
-            outcome = _look_up(host)
-            with self._lock:
-                waiters = self._waiting.pop(host)
-                self._idle += 1
-            for loop, found in waiters:
-                with suppress(RuntimeError):  # that loop has been closed meanwhile
-                    loop.call_soon_threadsafe(_deliver, found, outcome)
-
-
-def _look_up(host: str) -> list[str] | NameUnresolved:
-    try:
-        answers = socket.getaddrinfo(host.encode("ascii"), None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    except (OSError, UnicodeError) as failure:
-        return NameUnresolved("The upstream's name could not be resolved.", detail=type(failure).__name__)
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-
-
-def _deliver(found: asyncio.Future[list[str]], outcome: list[str] | NameUnresolved) -> None:
-    if found.done():
-        return
-    if isinstance(outcome, NameUnresolved):
-        found.set_exception(outcome)
-    else:
-        found.set_result(outcome)
-
-
-_lookups = _Lookups(_LOOKUP_THREADS)

@@ -75,7 +75,7 @@ class Keyring:
 
     def unseal(self, sealed: bytes, place: Place) -> bytes:
         """Raises UnsealError; the reason is not told, it would only help an attacker."""
-        if sealed[:1] != _FORMAT:
+        if sealed[:1] != _FORMAT or len(sealed) < 2:
             raise UnsealError("unknown format")
         end = 2 + sealed[1]
         key_id, nonce = sealed[2:end].decode("utf-8", "replace"), sealed[end : end + _NONCE_BYTES]

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -29,7 +30,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.domain.catalog import CatalogModel
 from app.domain.connection import Connection, ProviderKind
-from app.domain.deployment import CreateDevice, DeploymentSpec, Observation
+from app.domain.deployment import CreateDevice, DeploymentSpec, Observation, Status
 from app.errors import FieldError, InvalidRequest, NotSupported
 from app.kit.http import VendorClient
 
@@ -126,6 +127,22 @@ class ConnectionCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Discovered:
+    """Something that exists on the account, whoever made it. `device` is our token, name or suffix where
+    the platform shows one; times are the platform's; `units` what it says it has accrued or holds."""
+
+    external_id: str
+    name: str | None
+    model: str | None
+    status: Status
+    provider_status: str
+    device: str | None = None
+    created_at: datetime | None = None
+    units: Mapping[str, float] | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenConnection:
     """A connection ready for use: the account and the client that may speak to it."""
 
@@ -190,6 +207,10 @@ class Provider:
 
     async def restart(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> None:
         raise unsupported(self, "restart")
+
+    async def discover(self, opened: OpenConnection) -> Sequence[Discovered]:
+        """Everything of our kind that exists on the account, every page of it."""
+        raise unsupported(self, "discover")
 
     async def models(self, opened: OpenConnection, query: Mapping[str, str]) -> Sequence[CatalogModel]:
         """What can be deployed through this connection, live; `query` goes to the platform as it is."""

@@ -15,10 +15,13 @@ from app.domain.connection import ProviderKind
 from app.errors import InvalidRequest
 from app.providers.base import Capabilities, Provider
 from app.providers.local_host import LocalHost
+from app.providers.platforms.alayanew.provider import AlayaNewProvider
+from app.providers.platforms.bailian.provider import BailianProvider
 from app.providers.platforms.local import state as local_state
 from app.providers.platforms.local.provider import LocalProvider
 from app.providers.platforms.local.supervisor import Supervisor
 from app.providers.platforms.openai_compatible.provider import OpenAICompatibleProvider
+from app.providers.platforms.pai.provider import PaiProvider
 
 _SHOWN_VERBS = ("scale", "update", "start", "stop", "restart", "catalog", "discover", "lora")
 
@@ -50,6 +53,9 @@ class Registry:
             [
                 OpenAICompatibleProvider(),
                 LocalProvider(local_host),
+                BailianProvider(),
+                AlayaNewProvider(),
+                PaiProvider(),
             ]
         )
 

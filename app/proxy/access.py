@@ -9,6 +9,7 @@ What does not fit into the pending bytes meanwhile is dropped and counted.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -99,10 +100,14 @@ class AccessLog:
 
 
 class _Writer:
-    """The thread; a daemon, because a stream that takes nothing must not keep the process from exiting."""
+    """The thread; a daemon, because a stream that takes nothing must not keep the process from exiting.
+
+    It writes past the stream's buffer: the interpreter flushes that at its end, and would find its lock held.
+    """
 
     def __init__(self, stream: BinaryIO, pending_bytes: int) -> None:
-        self._stream = stream
+        self._stream = stream  # closed when nobody holds it any more
+        self._raw = getattr(stream, "raw", stream)
         self._limit_bytes = pending_bytes
         self._pending_bytes = 0
         self._lock = Lock()
@@ -132,11 +137,9 @@ class _Writer:
 
     def _write(self, piece: bytes) -> None:
         """A stream that has been closed takes nothing more; there is nobody to tell."""
-        try:
-            self._stream.write(piece)
-            self._stream.flush()
-        except (OSError, ValueError):
-            pass
+        with suppress(OSError, ValueError):
+            while piece:
+                piece = piece[self._raw.write(piece) :]
 
 
 class _Clock:
@@ -207,4 +210,4 @@ def _milliseconds(seconds: float) -> float: ...
 @overload
 def _milliseconds(seconds: None) -> None: ...
 def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+    return None if seconds is None else int(seconds * 1_000_000) / 1000

@@ -4,7 +4,9 @@
     directory too old to be believed          503: never 401 because *we* cannot tell
     suspended tenant, no tenant, no scope     403
 
-An unknown key costs what a known one does: both are parsed and hashed once, and compared in full.
+A key that is not accepted costs the same whatever is wrong with it: it is parsed and hashed once, and
+compared in full. One that was accepted before is recognised by the SHA-256 of its header, as long as
+the directory holds the very value that it was accepted with; a change to the key makes a new one.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ ADMIN_KEY_ID = "bootstrap"
 
 _ADMIN = Principal(tenant_id=None, api_key_id=ADMIN_KEY_ID, scopes=frozenset({Scope.ADMIN}))
 _RETRY_SECONDS = 2.0
+_ACCEPTED_LIMIT = 10_000
 
 
 class Authenticator:
@@ -31,20 +34,17 @@ class Authenticator:
         self._directory = follower.directory
         self._peppers = peppers
         self._admin_digest = admin_digest
+        self._accepted: dict[bytes, tuple[ApiKeyEntry, KeyProof]] = {}
 
     def identify(self, authorization: bytes | None) -> Principal:
         """The principal of an `Authorization: Bearer …` header. Raises NotAuthenticated, StoreUnavailable."""
         if self._follower.age_seconds() > STALE_SECONDS:
             raise _unverifiable()
-        text = _bearer(authorization)
-        key = parse_api_key(text)
-        if key is None:
-            return self._admin_or_refuse(text)
-        found = self._directory.proofs.get(key.public_id)
-        if found is None:
-            self._peppers.refuse(text)
-            return self._admin_or_refuse(text)
-        return self._proved(text, *found)
+        digest = sha256(authorization or b"")
+        accepted = self._accepted.get(digest)
+        if accepted is None or self._directory.keys.entries.get(accepted[0].id) is not accepted[0]:
+            return self._verify(_bearer(authorization), digest)
+        return self._unexpired(*accepted)
 
     def admit(self, principal: Principal) -> str:
         """The tenant that a call is billed to. Raises NotPermitted."""
@@ -58,11 +58,28 @@ class Authenticator:
             raise NotPermitted("This tenant is suspended. Ask the operator of this gateway.", code="tenant_suspended")
         return tenant.id
 
-    def _proved(self, text: str, entry: ApiKeyEntry, proof: KeyProof) -> Principal:
+    def _verify(self, text: str, header_digest: bytes) -> Principal:
+        key = parse_api_key(text)
+        if key is None:
+            return self._admin_or_refuse(text)
+        found = self._directory.proofs.get(key.public_id)
+        if found is None:
+            self._peppers.refuse(text)
+            return self._admin_or_refuse(text)
+        entry, proof = found
         if not self._peppers.knows(proof.pepper_id):
             raise _unverifiable()
         if not self._peppers.matches(proof.pepper_id, text, proof.digest):
             raise _unknown_key()
+        self._accept(header_digest, entry, proof)
+        return self._unexpired(entry, proof)
+
+    def _accept(self, header_digest: bytes, entry: ApiKeyEntry, proof: KeyProof) -> None:
+        if len(self._accepted) >= _ACCEPTED_LIMIT:
+            self._accepted.clear()
+        self._accepted[header_digest] = (entry, proof)
+
+    def _unexpired(self, entry: ApiKeyEntry, proof: KeyProof) -> Principal:
         if proof.expires_at is not None and proof.expires_at <= self._follower.database_time():
             raise _unknown_key()
         return entry.principal

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from app.domain.usage import Outcome
 from app.errors import ClientLeft, GatewayError, Internal, Unavailable
 from app.http1.exchange import Exchange
-from app.kit.ids import new_id
+from app.kit.ids import IdSequence
 from app.kit.logging import get_logger
 from app.kit.request_id import CLIENT_REQUEST_ID, REQUEST_ID, sane_client_id
 from app.proxy.access import AccessLog
@@ -38,6 +38,7 @@ class Calls:
         self._open_streams = open_streams
         self._counters = counters
         self._access_log = access_log
+        self._request_ids = IdSequence("req")
         self._open: set[Call] = set()
         self._all_ended = asyncio.Event()
         self._all_ended.set()
@@ -84,7 +85,7 @@ class Calls:
         call = Call(
             exchange=exchange,
             endpoint=endpoint,
-            request_id=new_id("req"),
+            request_id=self._request_ids.next(),
             client_request_id=sane_client_id(exchange.header(REQUEST_ID) or exchange.header(CLIENT_REQUEST_ID)),
             task=asyncio.current_task(),
         )

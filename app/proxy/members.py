@@ -1,7 +1,7 @@
 """JSON objects taken apart into raw top-level members: nothing below the top level is ever decoded.
 
-`span_of` finds where a member's value stands without scanning values: the decoder has already told
-how long each one is, so only the keys between them are read.
+`span_of` finds where a member's value stands without scanning values: either only scalars go before
+it, or the decoder has already told how long each value is, and only the keys between them are read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ Members = dict[str, msgspec.Raw]
 
 _DECODER = msgspec.json.Decoder(Members)
 _ENCODER = msgspec.json.Encoder()
-_KEY = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+("(?:[^"\\]|\\.)*+")[ \t\r\n]*+:[ \t\r\n]*+')
+_BEFORE_KEY = b",{ \t\r\n"
+"""What stands before a key, and never before a quote within a string."""
+_COLON = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
+_KEY = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+"(?:[^"\\]|\\.)*+"' + _COLON.pattern)
 _FALSY = frozenset({b"null", b"false", b'""', b"{}", b"[]", b"0"})
 
 
@@ -54,16 +57,33 @@ def text_of(raw: msgspec.Raw | None) -> str | None:
 def span_of(data: bytes, members: Members, name: str) -> tuple[int, int] | None:
     """Start and end of a member's value in `data`, from which `members` were taken.
 
-    None when there is no such member, or when a name stands there twice.
+    None when there is no such member, or when another place of the same name gets in the way.
     """
     if name not in members:
         return None
+    raw = bytes(members[name])
+    start = _start_near_the_front(data, quoted(name))
+    if start is None or not data.startswith(raw, start):
+        start = _start_by_walking(data, members, name)
+    return (start, start + len(raw)) if start is not None and data.startswith(raw, start) else None
+
+
+def _start_near_the_front(data: bytes, key: bytes) -> int | None:
+    """Where the value starts if no array or object goes before it, as in nearly every answer."""
+    at = data.find(key)
+    if at < 1 or data[at - 1] not in _BEFORE_KEY or data.count(b"{", 0, at) != 1 or data.find(b"[", 0, at) >= 0:
+        return None
+    colon = _COLON.match(data, at + len(key))
+    return colon.end() if colon else None
+
+
+def _start_by_walking(data: bytes, members: Members, name: str) -> int | None:
     at = 0
     for key, raw in members.items():
         found = _KEY.match(data, at)
-        if found is None or (found[1] != quoted(key) and b"\\" not in found[1]):
+        if found is None:
             return None
-        start, at = found.end(), found.end() + memoryview(raw).nbytes
         if key == name:
-            return (start, at) if data[start:at] == bytes(raw) else None
+            return found.end()
+        at = found.end() + memoryview(raw).nbytes
     return None

@@ -20,20 +20,18 @@ _BEFORE, _AFTER = b"data: ", b"\n\n"
 
 
 class ModelName:
-    """Restores one caller's name in the answers of one call."""
+    """Restores one caller's name in the answers of one call.
+
+    A chunk that was restored leaves `known_front`, which as the beginning of an event becomes
+    `front`, and `known_back`, which as its end becomes `back`; empty where there is none.
+    """
+
+    __slots__ = ("_value", "back", "front", "known_back", "known_front")
 
     def __init__(self, name: str) -> None:
         self._value = quoted(name)
-        self._begins = self._begins_restored = b""
-        self._ends = self._ends_restored = b""
-
-    def restore_known(self, event: bytes) -> bytes:
-        """A chunk as a one-line event, restored without looking into it; b"" for an unfamiliar one."""
-        if self._begins and event.startswith(self._begins):
-            return self._begins_restored + event[len(self._begins) :]
-        if self._ends and event.startswith(_BEFORE) and event.endswith(self._ends):
-            return event[: -len(self._ends)] + self._ends_restored
-        return b""
+        self.known_front = self.front = b""
+        self.known_back = self.back = b""
 
     def restore(self, chunk: bytes) -> bytes:
         """`chunk` with its top-level `model` replaced; unchanged when it has none or is no JSON object."""
@@ -59,12 +57,12 @@ class ModelName:
 
     def _learn(self, chunk: bytes, start: int, end: int) -> None:
         """Keep what stands around the name, with one more byte on each side to end what goes before."""
-        self._begins = _BEFORE + chunk[: end + 1]
-        self._begins_restored = _BEFORE + chunk[:start] + self._value + chunk[end : end + 1]
+        self.known_front = _BEFORE + chunk[: end + 1]
+        self.front = _BEFORE + chunk[:start] + self._value + chunk[end : end + 1]
         key = chunk.rfind(_KEY, 0, start)
         if chunk[key + len(_KEY) : start].strip() == b":" and chunk[key - 1] in _BEFORE_KEY:
-            self._ends = chunk[key - 1 :] + _AFTER
-            self._ends_restored = chunk[key - 1 : start] + self._value + chunk[end:] + _AFTER
+            self.known_back = chunk[key - 1 :] + _AFTER
+            self.back = chunk[key - 1 : start] + self._value + chunk[end:] + _AFTER
 
 
 def _spliced(answer: bytes, span: tuple[int, int], value: bytes) -> bytes:

@@ -68,6 +68,7 @@ class _Relay:
         self._response = response
         self._scanner = scanner
         self._end_seconds = limits.end_seconds
+        self._started = False
         self._closing: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -85,11 +86,17 @@ class _Relay:
             raise self._scanner.failure or cause or invalid_response("its stream ended before it was complete")
 
     def __call__(self, data: bytes) -> None:
-        self._pass_on(self._scanner.feed(data))
+        passed = self._scanner.feed(data)
+        if self._started and not self._scanner.closed:
+            if passed:
+                self._exchange.write(passed)
+        else:
+            self._pass_on(passed)
 
     def _pass_on(self, data: bytes) -> None:
         if data:
-            if not self._exchange.started:
+            if not self._started:
+                self._started = True
                 start_stream(self._call)
             if not self._scanner.done:
                 self._exchange.write(data)

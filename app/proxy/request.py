@@ -6,7 +6,7 @@ member goes through byte for byte, known to us or not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,8 +18,7 @@ _JSON = b"application/json"
 _TRUE, _FALSE = b"true", frozenset({b"false", b"null"})
 
 
-@dataclass(frozen=True, slots=True)
-class CallRequest:
+class CallRequest(NamedTuple):
     """What was asked: the model as the caller names it, whether to stream, and everything as it was sent."""
 
     model: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.domain.deployment import Status
 from app.domain.directory import DeploymentEntry, RouteEntry
@@ -40,8 +40,7 @@ _LIKELIEST = (
 """What to tell about several deployments of which none can be called: the one nearest to running."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallTarget:
+class CallTarget(NamedTuple):
     """One attempt's destination. `route` is None when the deployment was named itself."""
 
     deployment: DeploymentEntry
@@ -72,8 +71,7 @@ def resolve(directory: Directory, tenant_id: str, model: str, *, without: str | 
     raise ModelNotFound(message, param="model")
 
 
-@dataclass(frozen=True, slots=True)
-class CallableModel:
+class CallableModel(NamedTuple):
     """A name that a tenant can call now, and who answers for it; `owner` None is the platform."""
 
     name: str

@@ -66,15 +66,15 @@ class SseScanner:
         if self.closed:
             return b""
         if not self._held:
-            passed = self._pass_on_known(data)
+            passed = self._pass_known(data)
             if passed:
                 return passed
-        else:
-            if not self._ends_event(data):
-                self._hold(data)
-                return b""
+        elif self._ends_event(data):
             data = b"".join((*self._held, data))
             self._release()
+        else:
+            self._hold(data)
+            return b""
         events, rest = _split(data)
         passed = self._pass_on(events)
         if rest and not self.closed:
@@ -86,28 +86,6 @@ class SseScanner:
         rest = b"".join(self._held).rstrip(b"\r\n")
         self._release()
         return self._pass_on([rest + _END]) if rest and not self.closed else b""
-
-    def _pass_on_known(self, data: bytes) -> bytes:
-        """A read of whole events, all like one before; b"" when anything in it needs a closer look.
-
-        This is the path of nearly every read: a few searches in C and one splice an event.
-        """
-        if _ERROR in data or b"\r" in data or _has_usage(data) or not data.endswith(_END):
-            return b""
-        restore = self._model.restore_known
-        if data.find(b"\n") == len(data) - 2:
-            self.events += 1
-            return restore(data) or self._unknown(1)
-        events = data[:-2].split(_END)
-        if data.count(b"\n") != 2 * len(events):
-            return b""
-        self.events += len(events)
-        passed = [restore(event + _END) for event in events]
-        return b"".join(passed) if all(passed) else self._unknown(len(events))
-
-    def _unknown(self, events: int) -> bytes:
-        self.events -= events
-        return b""
 
     def _ends_event(self, data: bytes) -> bool:
         """Whether an event may end in `data`, seen together with what is held."""
@@ -129,12 +107,30 @@ class SseScanner:
     def _pass_on(self, events: Iterable[bytes]) -> bytes:
         passed = []
         for event in events:
-            passed.append(self._passed(event))
+            passed.append(self._pass_known(event) or self._pass_examined(event))
             if self.closed:
                 break
         return b"".join(passed)
 
-    def _passed(self, event: bytes) -> bytes:
+    def _pass_known(self, data: bytes) -> bytes:
+        """One plain event like one before it, as nearly every read is; b"" for anything else.
+
+        The bytes that are already known have been looked into; what is left is searched in C.
+        """
+        model = self._model
+        if model.known_front and data.startswith(model.known_front):
+            rest = data[len(model.known_front) :]
+            if rest.find(b"\n") == len(rest) - 2 and rest.endswith(_END) and _is_harmless(rest):
+                self.events += 1
+                return model.front + rest
+        elif model.known_back and data.startswith(_DATA) and data.endswith(model.known_back):
+            rest = data[: -len(model.known_back)]
+            if b"\n" not in rest and _is_harmless(rest):
+                self.events += 1
+                return rest + model.back
+        return b""
+
+    def _pass_examined(self, event: bytes) -> bytes:
         """One event, blank line included, as the caller gets it; b"" for none."""
         odd = None if _is_plain(event) else taken_apart(event)
         payload = event[6:-2] if odd is None else odd.payload
@@ -154,7 +150,7 @@ class SseScanner:
 
     def _is_sound(self, payload: bytes, *, is_error: bool) -> bool:
         """Find usage and errors. Only the first event has to be JSON; later ones pass in any case."""
-        if self.events and not is_error and _ERROR not in payload and not _has_usage(payload):
+        if self.events and not is_error and _is_harmless(payload):
             return True
         members = members_of(payload)
         if is_error or (members is not None and truthy(members.get("error"))):
@@ -192,6 +188,11 @@ def _is_plain(event: bytes) -> bool:
     return event.startswith(_DATA) and event.find(b"\n") == len(event) - 2 and b"\r" not in event
 
 
+def _is_harmless(part: bytes) -> bool:
+    """Nothing in it has to be looked into: neither an error nor usage, and no line end of its own."""
+    return _ERROR not in part and b"\r" not in part and (_USAGE not in part or not _has_usage(part))
+
+
 def _has_usage(payload: bytes) -> bool:
-    """Whether there may be a usage that is not null: many servers write a null into every chunk."""
-    return _USAGE in payload and _REPORTED.search(payload) is not None
+    """Whether it is not null: many servers write a null into every chunk."""
+    return _REPORTED.search(payload) is not None

@@ -171,6 +171,16 @@ async def mark_unreachable(session: AsyncSession, live_nodes: set[str]) -> Seque
     return (await session.scalars(statement)).all()
 
 
+def now() -> ColumnElement[datetime]:
+    """The database's time when it writes."""
+    return func.now()
+
+
+def is_expression(value: object) -> bool:
+    """Whether a column's value is computed by the database when it writes."""
+    return isinstance(value, ColumnElement)
+
+
 def seconds_from_now(seconds: float) -> ColumnElement[datetime]:
     """A moment in the database's time."""
     return func.now() + timedelta(seconds=seconds)

@@ -26,6 +26,9 @@ from app.store.engine import CONNECTION_ERRORS
 
 Result = TypeVar("Result")
 
+Session = AsyncSession
+"""What code above the store passes from one store function to the next, and never uses itself."""
+
 _RETRYABLE_STATES = frozenset({"40001", "40P01"})
 _TRIES = 3
 _DRIVER_ERRORS: tuple[type[BaseException], ...] = (DBAPIError, PoolTimeout, *CONNECTION_ERRORS)

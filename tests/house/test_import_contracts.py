@@ -27,7 +27,7 @@ _PLANTED = {
     "providers/platforms/local/planted.py": "import app.providers.platforms.openai_compatible",
     "background/planted.py": "import app.http1, app.providers.platforms.local",
     "proxy/planted.py": "import pydantic",
-    "control/planted.py": "import app.ledger, app.lifespan",
+    "control/planted.py": "import app.ledger, app.lifespan, app.providers.client",
     "control/me/planted.py": "import app.control.tenants",
 }
 

@@ -21,6 +21,12 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
+@pytest.fixture(autouse=True)
+def _fine_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks short enough that a deadline of a tenth of a second is one."""
+    monkeypatch.setattr("app.http1.timers.TICK_SECONDS", 0.02)
+
+
 @pytest.fixture(params=["direct", "asgi"])
 def carrier(request: pytest.FixtureRequest) -> Carrier:
     chosen: Carrier = request.param

@@ -201,7 +201,7 @@ async def test_the_clock_stands_still_while_it_is_us_who_do_not_read(serve: Serv
     """A handler that takes its time before it reads costs the client nothing."""
 
     async def late(exchange: Exchange) -> None:
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.3)
         await echo(exchange)
 
     served = await serve(late, limits=SLOW)

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from typing_extensions import override
 
 from app.http1.exchange import Exchange
 from app.http1.limits import ServerLimits
@@ -15,7 +16,7 @@ from tests.http1.handlers import LIMIT_BYTES, echo, request
 from tests.support.raw_client import GUARD_SECONDS
 from tests.support.raw_server import Served
 
-SHORT = ServerLimits(head_seconds=0.2, idle_seconds=0.2, linger_seconds=0.2)
+SHORT = ServerLimits(head_seconds=0.1, idle_seconds=0.1, linger_seconds=0.1)
 one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
@@ -88,7 +89,7 @@ async def test_a_crowd_leaves_idle_connections_less_time(serve: Serve) -> None:
 async def test_no_clock_runs_while_a_request_is_answered(serve: Serve) -> None:
     async def slow(exchange: Exchange) -> None:
         await exchange.read_body(LIMIT_BYTES)
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.3)
         await echo(exchange)
 
     served = await serve(slow, limits=SHORT)
@@ -177,13 +178,13 @@ async def rung(*alarms: Alarm) -> None:
 
 async def test_the_wheel_is_never_early_and_asks_again_when_told() -> None:
     wheel = Wheel()
-    alarm = Alarm(0.05, 0.25)
-    due = wheel.after(0.15)
+    alarm = Alarm(0.03, 0.1)
+    due = wheel.after(0.05)
     wheel.wake_by(alarm, due)
     await rung(alarm)
     assert alarm.asked[0] >= due
-    assert alarm.asked[1] - alarm.asked[0] >= 0.05
-    assert alarm.asked[2] - alarm.asked[1] >= 0.25
+    assert alarm.asked[1] - alarm.asked[0] >= 0.03
+    assert alarm.asked[2] - alarm.asked[1] >= 0.1
     assert wheel.filed == 0
 
 
@@ -203,6 +204,7 @@ async def test_the_wheel_forgets_what_is_dropped_also_by_another() -> None:
     alarms = [Alarm() for _ in range(3)]
 
     class Dropping(Alarm):
+        @override
         def on_tick(self, now: float) -> float:
             for alarm in alarms:
                 wheel.drop(alarm)
@@ -221,12 +223,13 @@ async def test_a_defect_of_one_timer_does_not_stop_the_others() -> None:
     wheel = Wheel()
 
     class Defective(Alarm):
+        @override
         def on_tick(self, now: float) -> float:
             raise ZeroDivisionError
 
     defective, sound = Defective(), Alarm()
     wheel.wake_by(defective, wheel.after(0))
-    wheel.wake_by(sound, wheel.after(0.2))
+    wheel.wake_by(sound, wheel.after(0.1))
     await rung(sound)
     assert wheel.filed == 0
 
@@ -240,6 +243,7 @@ async def test_a_loop_that_stood_still_reads_before_it_declares_anybody_silent(m
     ticks: list[float] = []
 
     class Watching(Alarm):
+        @override
         def on_tick(self, now: float) -> float:
             ticks.append(now)
             return super().on_tick(now)
@@ -247,6 +251,6 @@ async def test_a_loop_that_stood_still_reads_before_it_declares_anybody_silent(m
     alarm = Watching()
     wheel.wake_by(alarm, wheel.after(60))
     jump = 3600.0
-    await asyncio.sleep(0.12)
+    await asyncio.sleep(0.025)
     assert ticks == []
     await rung(alarm)

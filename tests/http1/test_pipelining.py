@@ -25,7 +25,7 @@ async def test_a_thousand_requests_at_once_are_answered_in_order(serve: Serve, p
 
     async def counting(exchange: Exchange) -> None:
         nonlocal most
-        most = max(most, *(len(connection.pipeline) for connection in served.server.server_state.connections))
+        most = max(most, *(len(connection.pipeline) for connection in served.connections))
         await echo(exchange)
 
     served = await serve(counting)

@@ -68,7 +68,7 @@ async def test_a_reader_that_does_not_read_pauses_the_source(serve: Serve) -> No
         await fountain.paused.wait()
     for _ in range(100):
         await asyncio.sleep(0)
-    (connection,) = served.server.server_state.connections
+    (connection,) = served.connections
     assert 0 < connection.transport.get_write_buffer_size() <= 256 * 1024
     assert fountain.pauses == fountain.resumes + 1
     await client.close()
@@ -115,7 +115,7 @@ async def test_a_source_that_comes_while_the_client_is_behind_is_paused_at_once(
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_reader_that_takes_nothing_is_cut_off(serve: Serve) -> None:
     fountain = Fountain()
-    served = await serve(fountain, limits=ServerLimits(write_stall_seconds=0.2))
+    served = await serve(fountain, limits=ServerLimits(write_stall_seconds=0.15))
     client = await slow_client(served)
     async with asyncio.timeout(GUARD_SECONDS):
         await fountain.left.wait()
@@ -127,7 +127,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off(serve: Serve) -> None:
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_reader_that_takes_a_little_is_not_cut_off(serve: Serve) -> None:
     fountain = Fountain()
-    served = await serve(fountain, limits=ServerLimits(write_stall_seconds=0.2))
+    served = await serve(fountain, limits=ServerLimits(write_stall_seconds=0.15))
     client = await slow_client(served)
     async with asyncio.timeout(GUARD_SECONDS):
         await fountain.paused.wait()
@@ -149,7 +149,7 @@ async def test_an_answer_that_nobody_takes_does_not_keep_its_connection(serve: S
         exchange.start(200, [(b"content-length", b"20000000")])
         exchange.finish(b"x" * 20_000_000)
 
-    served = await serve(large, limits=ServerLimits(write_stall_seconds=0.2))
+    served = await serve(large, limits=ServerLimits(write_stall_seconds=0.15))
     client = await slow_client(served)
     async with asyncio.timeout(GUARD_SECONDS):
         while not served.open_connections:

@@ -147,6 +147,7 @@ async def test_an_error_within_the_stream_keeps_its_cause_in_our_shape(gateway: 
     assert error["code"] == "upstream_failed"
 
 
+@pytest.mark.parametrize("carrier", ["direct"])
 @pytest.mark.parametrize(
     ("first", "status_code", "code"),
     [
@@ -172,6 +173,7 @@ async def test_a_connection_lost_before_the_first_event_is_an_error_with_a_statu
     assert line["outcome"] == "upstream_failed_before_content"
 
 
+@pytest.mark.parametrize("carrier", ["direct"])
 @pytest.mark.parametrize(
     ("answer", "status_code", "code"),
     [

@@ -107,8 +107,7 @@ class RawClient:
         for line in lines[1:]:
             name, colon, value = line.partition(b": ")
             assert colon
-            assert name == name.lower()
-            headers.append((name, value))
+            headers.append((name.lower(), value))
         return RawResponse(int(code), headers)
 
     async def _body(self, response: RawResponse) -> None:

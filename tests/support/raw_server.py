@@ -33,6 +33,10 @@ class Served:
         return await RawClient.connect(self.port, **options)
 
     @property
+    def connections(self) -> list[http1.HardenedProtocol]:
+        return [one for one in self.server.server_state.connections if isinstance(one, http1.HardenedProtocol)]
+
+    @property
     def open_connections(self) -> int:
         return len(self.server.server_state.connections)
 

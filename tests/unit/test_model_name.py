@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.proxy.members import members_of, span_of
 from app.proxy.model_name import ModelName
+from app.proxy.sse import SseScanner
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.sampled_from(['"model"', "model", '\\"'])
@@ -27,17 +28,28 @@ def restored_by_parsing(answer: dict[str, Any]) -> dict[str, Any]:
     return {**answer, "model": "the-caller's"} if "model" in answer else answer
 
 
-@given(st.lists(OBJECTS, max_size=4), INDENTS, st.booleans())
+@given(OBJECTS, INDENTS, st.booleans())
 def test_a_splice_says_the_same_as_parsing_and_printing(
-    answers: list[dict[str, Any]], indent: int | None, ascii_only: bool
+    answer: dict[str, Any], indent: int | None, ascii_only: bool
 ) -> None:
-    """Also when what was learned from one chunk is used for the next."""
-    name = ModelName("the-caller's")
-    for answer in answers * 2:
-        raw = json.dumps(answer, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
-        spliced = name.restore(raw)
-        if members_of(raw) is not None:
-            assert json.loads(spliced) == restored_by_parsing(answer)
+    raw = json.dumps(answer, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    members = members_of(raw)
+    if members is not None:
+        assert json.loads(ModelName("the-caller's").restore(raw)) == restored_by_parsing(answer)
+        assert json.loads(ModelName("the-caller's").restore_in(raw, members)) == restored_by_parsing(answer)
+
+
+@given(st.lists(OBJECTS, min_size=1, max_size=4), st.booleans())
+def test_what_is_learned_from_one_chunk_is_true_of_the_next(answers: list[dict[str, Any]], ascii_only: bool) -> None:
+    """A scanner that has seen all of them before gives what one that sees each for the first time gives."""
+    chunks = [json.dumps(answer, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass") for answer in answers]
+    events = [b"data: %b\n\n" % chunk for chunk in chunks if members_of(chunk) is not None]
+    experienced = SseScanner(ModelName("the-caller's"))
+    for event in events * 2:
+        fresh = SseScanner(ModelName("the-caller's"))
+        assert experienced.feed(event) == fresh.feed(event)
+        if experienced.closed:
+            return
 
 
 @given(OBJECTS, INDENTS)

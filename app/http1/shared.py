@@ -1,0 +1,61 @@
+"""What all connections of one server share, and the lifespan state from which it is made.
+
+uvicorn gives every protocol object the state that the lifespan has filled. This layer reads its own
+keys from it, so that it needs to know nothing of the layers above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from app.http1.exchange import Dispatch, Header
+from app.http1.limits import ServerLimits
+from app.http1.response import header_lines
+from app.http1.timers import Wheel
+from app.kit.ids import new_id
+
+DISPATCH_KEY = "http1.dispatch"
+"""A `Dispatch`: which requests are data plane, and their handlers."""
+DIRECT_KEY = "http1.direct"
+"""bool, default True. False: those go through ASGI like everything else."""
+LIMITS_KEY = "http1.limits"
+"""`ServerLimits`, default values where absent."""
+REQUEST_ID_KEY = "http1.new_request_id"
+"""`() -> str`, for answers that no handler gives."""
+
+_SHARED_KEY = "http1.shared"
+
+
+class Shared:
+    """One a server."""
+
+    __slots__ = ("_default_headers", "_default_lines", "dispatch", "limits", "new_request_id", "wheel")
+
+    def __init__(self, app_state: dict[str, Any]) -> None:
+        self.dispatch: Dispatch = _nothing_is_direct
+        if app_state.get(DIRECT_KEY, True):
+            self.dispatch = app_state.get(DISPATCH_KEY, _nothing_is_direct)
+        self.limits: ServerLimits = app_state.get(LIMITS_KEY, ServerLimits())
+        self.new_request_id: Callable[[], str] = app_state.get(REQUEST_ID_KEY, lambda: new_id("req"))
+        self.wheel = Wheel.of_running_loop()
+        self._default_headers: list[Header] = []
+        self._default_lines = b""
+
+    @staticmethod
+    def of(app_state: dict[str, Any]) -> Shared:
+        shared = app_state.get(_SHARED_KEY)
+        if shared is None:
+            shared = app_state[_SHARED_KEY] = Shared(app_state)
+        return shared
+
+    def default_lines(self, headers: list[Header]) -> bytes:
+        """uvicorn replaces its list (date, server) once a second; it is encoded as often."""
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._default_lines = header_lines(headers)
+        return self._default_lines
+
+
+def _nothing_is_direct(_method: str, _path: str) -> None:
+    return None

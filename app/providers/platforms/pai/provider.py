@@ -1,0 +1,326 @@
+"""`pai`: models of Alibaba PAI's ModelGallery, deployed as EAS services.
+
+The external id is the service's name, which we choose and which is unique in a region: that is what
+keeps a create from happening twice. A create that EAS refused is believed only after looking for that
+name, because EAS publishes no code for "there is one already" and an earlier attempt whose answer was
+lost may have made it.
+
+`running` is published once the service's gateway leads to it (`probe`), not when EAS says Running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from typing_extensions import override
+
+from app.domain.catalog import CatalogModel
+from app.domain.connection import Connection, ProviderKind
+from app.domain.deployment import CreateDevice, DeploymentSpec, Observation, Status
+from app.kit import json
+from app.kit.clock import Now, utc_now
+from app.providers.base import (
+    Capabilities,
+    CapacityForm,
+    ConnectionCheck,
+    Created,
+    CredentialsModel,
+    Device,
+    Discovered,
+    OpenConnection,
+    Provider,
+    SettingsModel,
+)
+from app.providers.errors import (
+    CredentialsRefused,
+    ProviderBusy,
+    ProviderError,
+    ProviderMissing,
+    ProviderRefused,
+    ProviderUnclear,
+)
+from app.providers.platforms.pai import mapping, probe, recipe, rules
+from app.providers.platforms.pai.catalog import PLANS, list_models
+from app.providers.platforms.pai.config import PaiCredentials, PaiSettings
+from app.providers.platforms.pai.probe import Health
+from app.providers.platforms.pai.wire import TITLE, Entry, PaiApi, count, objects, text
+
+_NO_ENDPOINTS: Entry = {}
+_NAME_TAKEN = "name_taken"
+_EXPLAINED = frozenset({Status.PENDING, Status.DEPLOYING, Status.FAILED})
+"""Statuses in which people want to know what the instances do."""
+
+
+class PaiProvider(Provider):
+    """ModelGallery and EAS; see the module's head."""
+
+    kind: ClassVar[ProviderKind] = ProviderKind("pai")
+    title: ClassVar[str] = TITLE
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        scale=True,
+        update=True,
+        start=True,
+        stop=True,
+        restart=True,
+        catalog=True,
+        discover=True,
+        served_names=True,
+        resources=True,
+        engine=True,
+        provider_options=True,
+        capacity_forms=(CapacityForm.REPLICAS, CapacityForm.AUTOSCALE),
+        plans=tuple(PLANS),
+        create_device=CreateDevice.UNIQUE_NAME,
+        lag_seconds=10.0,
+    )
+    settings_model: ClassVar[type[SettingsModel]] = PaiSettings
+    credentials_model: ClassVar[type[CredentialsModel]] = PaiCredentials
+    owned_options: ClassVar[frozenset[str]] = rules.OWNED
+    origin_settings: ClassVar[frozenset[str]] = frozenset({"base_url", "gallery_base_url", "eas_base_url", "region"})
+
+    def __init__(self, *, now: Now = utc_now) -> None:
+        self._now = now
+
+    @override
+    def validate(self, connection: Connection, spec: DeploymentSpec) -> None:
+        super().validate(connection, spec)
+        rules.check(spec)
+
+    @override
+    def urls(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        read = PaiSettings.model_validate(dict(settings))
+        return (read.gallery_url, read.eas_url)
+
+    @override
+    async def check(self, opened: OpenConnection) -> ConnectionCheck:
+        """One entry of each list: both APIs, and what the key may see of them."""
+        api = PaiApi.of(opened)
+        services = count((await api.list_services({"PageNumber": "1", "PageSize": "1"})).get("TotalCount"))
+        models = count((await api.list_models({"PageNumber": "1", "PageSize": "1"})).get("TotalCount"))
+        region = api.settings.region
+        return ConnectionCheck(
+            ok=True,
+            message=f"EAS in {region} has {services} services, ModelGallery {models} models.",
+            details={"region": region, "services": services, "models": models},
+        )
+
+    @override
+    async def models(self, opened: OpenConnection, query: Mapping[str, str]) -> Sequence[CatalogModel]:
+        return await list_models(PaiApi.of(opened), query)
+
+    @override
+    async def discover(self, opened: OpenConnection) -> Sequence[Discovered]:
+        api = PaiApi.of(opened)
+        workspace = {"WorkspaceId": api.settings.workspace_id} if api.settings.workspace_id else {}
+        return [mapping.discovered(service) async for service in api.services(workspace)]
+
+    @override
+    async def create(self, opened: OpenConnection, spec: DeploymentSpec, device: Device) -> Created:
+        api, name = PaiApi.of(opened), recipe.service_name(device)
+        body = await recipe.service_body(api, spec, name)
+        query = {"Labels": json.dumps(recipe.labels(spec, device)).decode(), **_create_query(api, spec)}
+        try:
+            await api.create_service(body, query)
+        except ProviderError as error:
+            if not _may_hide_an_earlier_one(error):
+                raise
+            await _find_after_refusal(api, name, device, error)
+        return Created(name)
+
+    @override
+    async def find(self, opened: OpenConnection, spec: DeploymentSpec, device: Device) -> str | None:
+        name = recipe.service_name(device)
+        return name if await _is_ours(PaiApi.of(opened), name, device) else None
+
+    @override
+    async def get(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> Observation | None:
+        api = PaiApi.of(opened)
+        service = await _describe(api, external_id)
+        if service is None:
+            return None
+        service = {"ServiceName": external_id, **service}
+        status = mapping.status_of(service)
+        endpoints = await _endpoints(api, external_id, service) if status in mapping.SERVING else _NO_ENDPOINTS
+        upstream = mapping.upstream_of(service, endpoints, api.settings)
+        health: Health | None = None
+        if upstream is not None and status in mapping.SERVING:
+            headers = {"authorization": upstream.auth_value} if upstream.auth_value else {}
+            health = mapping.believe(await probe.ask(opened.http, upstream.base_url, headers), service, self._now())
+        reason, instances = await _explained(api, external_id, service)
+        return mapping.observe(service, spec, upstream, health, instances, reason=reason)
+
+    @override
+    async def delete(self, opened: OpenConnection, external_id: str) -> None:
+        api = PaiApi.of(opened)
+        try:
+            await _unless_so(api, external_id, api.delete_service, {Status.DELETING, Status.DELETED})
+        except ProviderMissing:
+            return
+
+    @override
+    async def stop(self, opened: OpenConnection, external_id: str) -> None:
+        api = PaiApi.of(opened)
+        await _unless_so(api, external_id, api.stop_service, {Status.STOPPING, Status.STOPPED})
+
+    @override
+    async def start(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> None:
+        api = PaiApi.of(opened)
+        await _unless_so(api, external_id, api.start_service, {Status.PENDING, Status.DEPLOYING, Status.RUNNING})
+
+    @override
+    async def restart(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> None:
+        await PaiApi.of(opened).restart_service(external_id)
+
+    @override
+    async def scale(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> None:
+        """A number of instances, or bounds for the autoscaler; options that are new go along."""
+        api = PaiApi.of(opened)
+        wanted = rules.autoscaler(spec)
+        there = await _has_autoscaler(api, external_id)
+        if wanted is not None:
+            await (api.update_autoscaler if there else api.create_autoscaler)(external_id, wanted)
+        elif there:
+            await api.delete_autoscaler(external_id)
+        size = {} if wanted else {"metadata": {"instance": rules.replicas(spec) or 1}}
+        options = rules.service_options(spec)
+        body = rules.merged(await _news(api, external_id, options) if options else {}, size)
+        if body:
+            await api.merge_service(external_id, body)
+
+    @override
+    async def update(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> None:
+        """What an existing service can change: the size of an instance, their number, the options."""
+        api = PaiApi.of(opened)
+        service = await api.describe_service(external_id)
+        made_as = mapping.labels_of(service).get(mapping.SHAPE_LABEL)
+        if made_as not in {None, recipe.shape(spec)}:
+            message = "EAS keeps a service's plan, template and engine for its life; create another deployment."
+            raise ProviderRefused(message, code="immutable_field")
+        wanted = rules.merged(rules.resources_of(spec), rules.service_options(spec))
+        changed = rules.difference(wanted, _config(service))
+        if changed:
+            await api.merge_service(external_id, changed)
+        if spec.capacity is not None:
+            await self.scale(opened, external_id, spec)
+
+
+def _create_query(api: PaiApi, spec: DeploymentSpec) -> dict[str, str]:
+    develop = spec.provider_options.get("Develop")
+    query = {"Develop": "true" if develop is True else "false"} if develop is not None else {}
+    if api.settings.workspace_id:
+        query["WorkspaceId"] = api.settings.workspace_id
+    return query
+
+
+def _may_hide_an_earlier_one(error: ProviderError) -> bool:
+    """Whether a create was turned down for what it is, and not for who asked or how often."""
+    if isinstance(error, CredentialsRefused | ProviderUnclear):
+        return False
+    return isinstance(error, ProviderRefused) or error.provider_status_code == 409
+
+
+async def _find_after_refusal(api: PaiApi, name: str, device: Device, refusal: ProviderError) -> None:
+    """Return when what was refused exists as ours; else raise the refusal, or unclear where nobody can say."""
+    unclear = ProviderUnclear(refusal.message, provider_request_id=refusal.provider_request_id)
+    try:
+        ours = await _is_ours(api, name, device)
+    except ProviderError as error:
+        if error.code == _NAME_TAKEN:
+            raise
+        raise unclear from error
+    if not ours:
+        raise unclear if refusal.provider_status_code == 409 else refusal
+
+
+async def _is_ours(api: PaiApi, name: str, device: Device) -> bool:
+    """Whether the service of that name exists and nothing says that it is another's.
+
+    The name itself is our secret-sized token, so a service without our label still is ours: a platform
+    that dropped labels must not make us pay twice. Raises ProviderRefused for one with another's label.
+    """
+    service = await _describe(api, name)
+    if service is None:
+        return False
+    label = mapping.labels_of(service).get(mapping.DEVICE_LABEL)
+    if label not in {None, device.value}:
+        raise ProviderRefused(f"There is another EAS service with the name {name}.", code=_NAME_TAKEN)
+    return True
+
+
+async def _describe(api: PaiApi, name: str) -> Entry | None:
+    try:
+        service = await api.describe_service(name)
+    except ProviderMissing:
+        return None
+    return None if mapping.status_of(service) is Status.DELETED else service
+
+
+async def _endpoints(api: PaiApi, name: str, service: Entry) -> Entry:
+    """The endpoints' own answer, for a service whose description leaves out the address or the token."""
+    address = "IntranetEndpoint" if api.settings.endpoint == "intranet" else "InternetEndpoint"
+    if text(service, address) and text(service, "AccessToken"):
+        return _NO_ENDPOINTS
+    try:
+        return await api.describe_endpoints(name)
+    except ProviderRefused:
+        return _NO_ENDPOINTS
+
+
+async def _explained(api: PaiApi, name: str, service: Entry) -> tuple[str | None, list[Entry]]:
+    """A failed service's last warning, and the instances while some are missing; nothing where EAS will not say."""
+    status = mapping.status_of(service)
+    partial = count(service.get("RunningInstance")) < count(service.get("TotalInstance"))
+    try:
+        warned = await _last_warning(api, name) if status is Status.FAILED else None
+        wanted = status in _EXPLAINED or (partial and status in mapping.SERVING)
+        return warned, objects(await api.list_instances(name), "Instances") if wanted else []
+    except ProviderError:
+        return None, []
+
+
+async def _last_warning(api: PaiApi, name: str) -> str | None:
+    answer = await api.list_events(name, {"EventType": "Warning", "PageNum": "1", "PageSize": "20"})
+    events = sorted(objects(answer, "Events"), key=lambda event: text(event, "Time") or "")
+    return text(events[-1], "Message") if events else None
+
+
+async def _unless_so(api: PaiApi, name: str, verb: Callable[[str], Awaitable[None]], done: set[Status]) -> None:
+    """Call the verb; a refusal counts only when the service is not already where the verb leads."""
+    try:
+        await verb(name)
+    except (CredentialsRefused, ProviderMissing):
+        raise
+    except (ProviderRefused, ProviderBusy) as error:
+        if isinstance(error, ProviderBusy) and error.provider_status_code != 409:
+            raise
+        service = await _describe(api, name)
+        if service is None:
+            raise ProviderMissing(f"EAS has no service {name}.") from error
+        if mapping.status_of(service) not in done:
+            raise
+
+
+async def _has_autoscaler(api: PaiApi, name: str) -> bool:
+    """EAS does not say how it answers for a service without one: a refusal is taken for that."""
+    try:
+        answer = await api.describe_autoscaler(name)
+    except CredentialsRefused:
+        raise
+    except ProviderRefused:
+        return False
+    return count(answer.get("MaxReplica")) > 0
+
+
+async def _news(api: PaiApi, name: str, options: Entry) -> dict[str, Any]:
+    """The options that the service does not have yet: repeating the others might roll it over for nothing."""
+    return rules.difference(options, _config(await api.describe_service(name)))
+
+
+def _config(service: Entry) -> Entry:
+    """`ServiceConfig`, which is JSON written as text."""
+    try:
+        config = json.loads(text(service, "ServiceConfig") or "{}")
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}

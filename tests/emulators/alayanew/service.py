@@ -1,0 +1,122 @@
+"""The data plane of each service: OpenAI's endpoints behind the header `apiKey`.
+
+Answers are canned, or come from a real server when one is given: then only the model's name differs.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx2
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.emulators.alayanew.account import Account, Held
+from tests.emulators.alayanew.control import read_body
+from tests.emulators.alayanew.rules import Refusal
+
+WORDS = ("I", " am", " an", " emulated", " service", ".")
+_USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
+
+
+class Service:
+    """`forward_to` is a base URL up to `/v1`, with `forward_model` the name that it knows."""
+
+    def __init__(self, account: Account, forward_to: str | None, forward_model: str | None) -> None:
+        self.account, self.forward_to, self.forward_model = account, forward_to, forward_model
+
+    def routes(self) -> list[Route]:
+        base = "/svc/{id:str}/v1"
+        return [
+            Route(base + "/chat/completions", self.chat, methods=["POST"]),
+            Route(base + "/models", self.models, methods=["GET"]),
+        ]
+
+    async def chat(self, request: Request) -> Response:
+        try:
+            held = self._admit(request)
+            body = await read_body(request)
+            if body.get("model") not in self._names(held):
+                raise Refusal(f"The model `{body.get('model')}` does not exist.", 404)
+        except Refusal as refusal:
+            return _openai_error(refusal)
+        held.calls += 1
+        if self.forward_to:
+            return await self._forward(body)
+        if body.get("stream"):
+            return StreamingResponse(_chunks(body), media_type="text/event-stream")
+        message = {"role": "assistant", "content": "".join(WORDS)}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        shape = {"object": "chat.completion", "created": 1, "model": body["model"]}
+        return JSONResponse({"id": _id(), **shape, "choices": [choice], "usage": _USAGE})
+
+    async def models(self, request: Request) -> Response:
+        try:
+            names = self._names(self._admit(request))
+        except Refusal as refusal:
+            return _openai_error(refusal)
+        data = [{"id": name, "object": "model", "created": 1, "owned_by": "vllm"} for name in names]
+        return JSONResponse({"object": "list", "data": data})
+
+    def _admit(self, request: Request) -> Held:
+        """The service that is called, when it serves. Raises Refusal."""
+        held = self.account.services.get(request.path_params["id"])
+        if held is None:
+            raise Refusal("Not Found", 404)
+        if request.headers.get("apikey") != held.api_key:
+            raise Refusal("Unauthorized", 401)
+        if not held.serves(self.account.clock()):
+            raise Refusal("Service Unavailable", 503)
+        return held
+
+    def _names(self, held: Held) -> list[str]:
+        return [*held.body["servedName"], *self.account.adapters(held)]
+
+    async def _forward(self, body: dict[str, Any]) -> Response:
+        client = httpx2.AsyncClient(timeout=120, trust_env=False)
+        payload = {**body, "model": self.forward_model or body["model"]}
+        try:
+            request = client.build_request("POST", f"{self.forward_to}/chat/completions", json=payload)
+            answer = await client.send(request, stream=True)
+        except httpx2.HTTPError:
+            await client.aclose()
+            return _openai_error(Refusal("Bad Gateway", 502))
+
+        async def parts() -> AsyncIterator[bytes]:
+            try:
+                async for part in answer.aiter_bytes():
+                    yield part
+            finally:
+                await answer.aclose()
+                await client.aclose()
+
+        kind = answer.headers.get("content-type", "application/json")
+        return StreamingResponse(parts(), answer.status_code, headers={"content-type": kind})
+
+
+def _chunks(body: dict[str, Any]) -> Iterator[str]:
+    shape = {"id": _id(), "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+
+    def chunk(delta: dict[str, Any], reason: str | None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
+        return f"data: {json.dumps({**shape, 'choices': [choice], 'usage': None})}\n\n"
+
+    yield chunk({"role": "assistant", "content": ""}, None)
+    yield from (chunk({"content": word}, None) for word in WORDS)
+    yield chunk({"content": ""}, "stop")
+    if (body.get("stream_options") or {}).get("include_usage"):
+        yield f"data: {json.dumps({**shape, 'choices': [], 'usage': _USAGE})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _openai_error(refusal: Refusal) -> Response:
+    kind = "server_error" if refusal.status >= 500 else "invalid_request_error"
+    return JSONResponse({"error": {"message": refusal.message, "type": kind, "code": refusal.status}}, refusal.status)
+
+
+def _id() -> str:
+    return f"chatcmpl-{secrets.token_hex(6)}"

@@ -1,0 +1,123 @@
+"""The gateway and the engine behind it: `/api/predict/{service}/v1/…`, OpenAI's endpoints behind a token.
+
+The gateway answers 401 for a wrong token, 404 for a service it does not know, 503 with "no healthy
+upstream" for one it has no way to. Answers of the engine are canned, or come from a real server when
+one is given: then only the model's name differs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx2
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.emulators.bailian.service import Forward
+from tests.emulators.pai.account import Account, Held
+
+WORDS = ("I", " am", " an", " emulated", " service", ".")
+_USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
+
+
+class Service:
+    def __init__(self, account: Account, forward: Forward | None) -> None:
+        self.account, self.forward = account, forward
+
+    def routes(self) -> list[Route]:
+        base = "/api/predict/{name}/v1"
+        return [
+            Route(base + "/models", self.models, methods=["GET"]),
+            Route(base + "/chat/completions", self.chat, methods=["POST"]),
+            Route("/api/predict/{path:path}", self.elsewhere, methods=["GET", "POST"]),
+        ]
+
+    async def models(self, request: Request) -> Response:
+        held = self._admitted(request)
+        if isinstance(held, Response):
+            return held
+        if not self.account.switches.lists:
+            return Response(status_code=404)
+        own = {"id": _served_name(held), "object": "model", "owned_by": "vllm", "parent": None}
+        adapters = [{"id": one, "object": "model", "parent": own["id"]} for one in self.account.switches.adapters]
+        return JSONResponse({"object": "list", "data": [own, *adapters]})
+
+    async def chat(self, request: Request) -> Response:
+        held = self._admitted(request)
+        if isinstance(held, Response):
+            return held
+        body = json.loads(await request.body())
+        if body.get("model") not in {_served_name(held), *self.account.switches.adapters}:
+            return _error(404, f"The model `{body.get('model')}` does not exist.")
+        if self.forward:
+            return await _forwarded(self.forward, body)
+        if body.get("stream"):
+            return StreamingResponse(_chunks(body), media_type="text/event-stream")
+        choice = {"index": 0, "message": {"role": "assistant", "content": "".join(WORDS)}, "finish_reason": "stop"}
+        shape = {"id": "chatcmpl-emu", "object": "chat.completion", "created": 1, "model": body["model"]}
+        return JSONResponse({**shape, "choices": [choice], "usage": _USAGE})
+
+    async def elsewhere(self, request: Request) -> Response:
+        return Response(status_code=404)
+
+    def _admitted(self, request: Request) -> Held | Response:
+        """The service that is called, or what the gateway answers in its place."""
+        found = [one for one in self.account.living() if one.name == request.path_params["name"]]
+        if not found:
+            return Response(status_code=404)
+        if not self.account.ready(found[0]):
+            return PlainTextResponse("no healthy upstream", 503)
+        if self.account.switches.gateway is not None:
+            return Response(status_code=self.account.switches.gateway)
+        if request.headers.get("authorization", "").removeprefix("Bearer ") != found[0].token:
+            return PlainTextResponse("Unauthorized", 401)
+        return found[0]
+
+
+def _served_name(held: Held) -> str:
+    """What the container's command says, as vLLM and SGLang take it; else the model's path."""
+    words = str(held.config.get("containers", [{}])[0].get("script", "")).split()
+    flag = "--served-model-name"
+    return words[words.index(flag) + 1] if flag in words[:-1] else "/model"
+
+
+async def _forwarded(to: Forward, body: dict[str, Any]) -> Response:
+    """The real server's answer, part by part as it comes."""
+    client = httpx2.AsyncClient(timeout=120, trust_env=False)
+    headers = {"authorization": f"Bearer {to.api_key}"} if to.api_key else {}
+    url = f"{to.base_url}/chat/completions"
+    request = client.build_request("POST", url, json={**body, "model": to.model}, headers=headers)
+    try:
+        answer = await client.send(request, stream=True)
+    except httpx2.HTTPError:
+        await client.aclose()
+        return PlainTextResponse("upstream connect error", 503)
+
+    async def parts() -> AsyncIterator[bytes]:
+        try:
+            async for part in answer.aiter_bytes():
+                yield part
+        finally:
+            await answer.aclose()
+            await client.aclose()
+
+    kind = answer.headers.get("content-type", "application/json")
+    return StreamingResponse(parts(), answer.status_code, headers={"content-type": kind})
+
+
+def _chunks(body: dict[str, Any]) -> Iterator[str]:
+    shape = {"id": "chatcmpl-emu", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+    for word in WORDS:
+        choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+        yield f"data: {json.dumps({**shape, 'choices': [choice]})}\n\n"
+    yield f"data: {json.dumps({**shape, 'choices': [{'index': 0, 'delta': {}, 'finish_reason': 'stop'}]})}\n\n"
+    if (body.get("stream_options") or {}).get("include_usage"):
+        yield f"data: {json.dumps({**shape, 'choices': [], 'usage': _USAGE})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _error(status: int, message: str) -> Response:
+    return JSONResponse({"object": "error", "message": message, "type": "NotFoundError", "code": status}, status)
