@@ -8,7 +8,7 @@ from typing import Any
 from app.background.outcome import Outcome
 from app.domain.deployment import Observation
 from app.kit.secrets import Keyring
-from app.store import changes, claims, names
+from app.store import changes, claims, clock, connections, names
 from app.store.claims import Claim
 from app.store.events import add_event
 from app.store.session import Session
@@ -33,7 +33,7 @@ async def apply(session: Session, claim: Claim, outcome: Outcome, keyring: Keyri
     """Write it all, or nothing when the claim has gone stale."""
     columns = {**outcome.columns, **_observation_columns(claim, outcome.observation, keyring)}
     changed = {name for name, value in columns.items() if _differs(value, getattr(claim.deployment, name))}
-    due = None if outcome.due_seconds is None else claims.seconds_from_now(outcome.due_seconds)
+    due = None if outcome.due_seconds is None else clock.seconds_from_now(outcome.due_seconds)
     values = {**columns, "due_at": due, **_versioned(outcome, changed)}
     if not await claims.apply(session, claim, values):
         return False
@@ -44,7 +44,7 @@ async def apply(session: Session, claim: Claim, outcome: Outcome, keyring: Keyri
     if outcome.release_name:
         await names.release(session, claim.deployment.id)
     if outcome.connection_failed:
-        await claims.mark_auth_failed(session, claim.connection.id, outcome.connection_failed)
+        await connections.mark_auth_failed(session, claim.connection.id, outcome.connection_failed)
     if changed & _ROUTED:
         await changes.record(session, "deployment", claim.deployment.id)
     return True
@@ -60,14 +60,14 @@ def _observation_columns(claim: Claim, seen: Observation | None, keyring: Keyrin
         "served_models": list(seen.served_models),
         "instances": [dict(instance) for instance in seen.instances],
         "raw": dict(seen.raw),
-        "observed_at": claims.now(),
+        "observed_at": clock.now(),
         **upstream_columns(seen.upstream, claim.deployment, keyring),
     }
 
 
 def _differs(value: Any, stored: Any) -> bool:
     """An SQL expression is always new; it has no value to compare before the database computes it."""
-    return claims.is_expression(value) or value != stored
+    return clock.is_expression(value) or value != stored
 
 
 def _plain(value: Mapping[str, float] | None) -> dict[str, float] | None:
@@ -78,7 +78,7 @@ def _versioned(outcome: Outcome, changed: set[str]) -> dict[str, Any]:
     """A new version and time for what readers and watchers can see, and only for that."""
     if not (changed & _VISIBLE or outcome.ended or outcome.submitted):
         return {}
-    return {"version": claims.next_version(), "updated_at": claims.now()}
+    return {"version": claims.next_version(), "updated_at": clock.now()}
 
 
 async def _end_operation(session: Session, claim: Claim, outcome: Outcome) -> None:

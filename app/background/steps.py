@@ -28,7 +28,7 @@ from app.kit.logging import get_logger
 from app.kit.secrets import Keyring
 from app.providers.base import Created, Device, OpenConnection, Provider
 from app.providers.errors import CredentialsRefused, ProviderBusy, ProviderError, ProviderRefused, ProviderUnclear
-from app.store import claims
+from app.store import claims, clock
 from app.store.claims import Claim
 from app.store.session import Store
 from app.store.values import connection_of, spec_of
@@ -154,7 +154,7 @@ def drain(work: Work) -> Outcome:
     """Stop new traffic, then wait: the first time marks the row, later ones only look again."""
     if work.claim.deployment.draining_since is not None:
         return Outcome(due_seconds=0.1)
-    columns = {"draining_since": claims.now(), "drain_xid": claims.this_transaction()}
+    columns = {"draining_since": clock.now(), "drain_xid": claims.this_transaction()}
     return Outcome(columns=columns, events=(Event("draining", "No new requests are sent to it."),), due_seconds=0.1)
 
 
@@ -163,7 +163,7 @@ async def _intend(work: Work, store: Store, token: str) -> bool:
     if work.claim.remaining_seconds() < CALL_SECONDS + 5:
         return False
     async with store.write() as session:
-        values = {"create_token": token, "intended_at": claims.now(), "absences": 0}
+        values = {"create_token": token, "intended_at": clock.now(), "absences": 0}
         if not await claims.hold(session, work.claim, values):
             return False
         if work.claim.operation is not None:

@@ -6,14 +6,13 @@ known one. A database that does not answer is a 503: a valid key must never be c
 
 from __future__ import annotations
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.control.context import ControlContext
 from app.domain.tenant import Principal, Scope
 from app.errors import NotAuthenticated
 from app.kit.secrets import ApiKey, parse_api_key, same_digest, sha256
 from app.store import api_keys
 from app.store.api_keys import Candidate
+from app.store.session import Session
 from app.store.tables import ApiKeyRow
 
 STATIC_ADMIN_KEY_ID = "key_" + "0" * 26
@@ -22,7 +21,7 @@ STATIC_ADMIN_KEY_ID = "key_" + "0" * 26
 _STATIC_ADMIN = Principal(None, STATIC_ADMIN_KEY_ID, frozenset({Scope.ADMIN, Scope.READ, Scope.WRITE}))
 
 
-async def authenticate(context: ControlContext, session: AsyncSession, presented: str | None) -> Principal:
+async def authenticate(context: ControlContext, session: Session, presented: str | None) -> Principal:
     """The caller that holds `presented`. Raises NotAuthenticated, StoreUnavailable or UnsealError.
 
     The session is used for one query at most, and for none when the key can be decided without.
@@ -66,7 +65,7 @@ def _is_static_admin(context: ControlContext, presented: str) -> bool:
     return expected is not None and same_digest(sha256(presented.encode()), sha256(expected.encode()))
 
 
-async def _matches(context: ControlContext, session: AsyncSession, key: ApiKey, found: Candidate) -> bool:
+async def _matches(context: ControlContext, session: Session, key: ApiKey, found: Candidate) -> bool:
     """The comparison is made for dead keys too, so that time does not tell them from wrong ones."""
     if not context.peppers.knows(found.pepper_id):
         await context.peppers.load(session)

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from app.control.auth import authenticate, bearer_token
@@ -19,6 +18,7 @@ from app.control.transactions import Transactions
 from app.control.validation import invalid
 from app.domain.tenant import Principal, Scope
 from app.errors import FieldError, Unavailable
+from app.store.session import Session
 
 ContextProvider = Callable[[], ControlContext | None]
 """Gives the context that the lifespan has made, or None before and after its life."""
@@ -73,12 +73,12 @@ Writer = Annotated[Principal, Depends(_requires(Scope.WRITE))]
 Admin = Annotated[Principal, Depends(_requires(Scope.ADMIN))]
 
 
-async def _read_session(context: Context, _caller: Caller) -> AsyncIterator[AsyncSession]:
+async def _read_session(context: Context, _caller: Caller) -> AsyncIterator[Session]:
     async with context.store.read() as session:
         yield session
 
 
-ReadSession = Annotated[AsyncSession, Depends(_read_session, scope="function")]
+ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 """Closed before the answer is sent."""
 
 

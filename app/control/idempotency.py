@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydantic import BaseModel
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from app.control.answers import Answer
@@ -24,6 +23,7 @@ from app.kit.secrets import Place, same_digest
 from app.store import idempotency as kept
 from app.store import places
 from app.store.idempotency import Slot
+from app.store.session import Session
 from app.store.tables import IdempotencyKeyRow
 
 KEY_LIMIT = 255
@@ -38,7 +38,7 @@ class Idempotency:
     slot: Slot
     asked: str
 
-    async def claim(self, session: AsyncSession) -> None:
+    async def claim(self, session: Session) -> None:
         """Hold the slot until the transaction ends. Raises Conflict `idempotency_in_progress`."""
         if not await kept.try_lock(session, self.slot):
             raise Conflict(
@@ -48,7 +48,7 @@ class Idempotency:
                 retry_after_seconds=1,
             )
 
-    async def stored(self, session: AsyncSession) -> Answer | None:
+    async def stored(self, session: Session) -> Answer | None:
         """The answer given before. Raises Conflict `idempotency_key_reused` when something else was asked."""
         row = await kept.find(session, self.slot)
         if row is None or row.answer_sealed is None or row.status_code is None:
@@ -61,7 +61,7 @@ class Idempotency:
         opened = json.loads(self.context.keyring.unseal(row.answer_sealed, self._place()))
         return Answer(row.status_code, opened["body"].encode(), opened["headers"])
 
-    async def keep(self, session: AsyncSession, answer: Answer) -> None:
+    async def keep(self, session: Session, answer: Answer) -> None:
         plain = json.dumps({"body": answer.body.decode(), "headers": dict(answer.headers)})
         await kept.keep(
             session,
@@ -71,7 +71,7 @@ class Idempotency:
             answer_sealed=self.context.keyring.seal(plain, self._place()),
         )
 
-    async def _asked_the_same(self, session: AsyncSession, row: IdempotencyKeyRow) -> bool:
+    async def _asked_the_same(self, session: Session, row: IdempotencyKeyRow) -> bool:
         pepper_id = row.body_digest[:_ID_BYTES].decode()
         if not self.context.peppers.knows(pepper_id):
             await self.context.peppers.load(session)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.domain.tenant import Principal
 from app.errors import InvalidRequest, NotFound, NotPermitted
 from app.kit.ids import Prefix, is_id
 from app.store import tenants
 from app.store.rows import ALL_TENANTS, Reach
+from app.store.session import Session
 
 
 def missing(kind: str, *, param: str | None = None) -> NotFound:
@@ -33,16 +32,14 @@ def reach_label(reach: Reach) -> str:
     return "*" if reach is ALL_TENANTS else reach
 
 
-async def listed_reach(session: AsyncSession, caller: Principal, tenant_id: str | None) -> Reach:
+async def listed_reach(session: Session, caller: Principal, tenant_id: str | None) -> Reach:
     """What a list shows: narrowed to `tenant_id` when the caller named one. Raises NotFound."""
     if tenant_id is None:
         return reach_of(caller)
     return await named_tenant(session, caller, tenant_id)
 
 
-async def named_tenant(
-    session: AsyncSession, caller: Principal, tenant_id: str, *, param: str | None = "tenant_id"
-) -> str:
+async def named_tenant(session: Session, caller: Principal, tenant_id: str, *, param: str | None = "tenant_id") -> str:
     """The tenant that the caller named, if it may. Raises NotFound."""
     known = is_id(tenant_id, "ten") and (caller.is_admin or tenant_id == _home(caller))
     if not known or await tenants.find(session, tenant_id) is None:
@@ -50,7 +47,7 @@ async def named_tenant(
     return tenant_id
 
 
-async def owning_tenant(session: AsyncSession, caller: Principal, *named: str | None) -> str:
+async def owning_tenant(session: Session, caller: Principal, *named: str | None) -> str:
     """The tenant a new resource belongs to: named in body or query, else the caller's own."""
     chosen = _one(named) or caller.tenant_id
     if chosen is None:
@@ -61,7 +58,7 @@ async def owning_tenant(session: AsyncSession, caller: Principal, *named: str | 
 
 
 async def owning_tenant_or_platform(
-    session: AsyncSession, caller: Principal, *named: str | None, platform: bool
+    session: Session, caller: Principal, *named: str | None, platform: bool
 ) -> str | None:
     """As `owning_tenant`; None is the platform: an admin's default, and only an admin's to ask for.
 

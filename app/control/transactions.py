@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from pydantic import BaseModel
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,8 +21,9 @@ from app.domain.tenant import Principal
 from app.errors import StoreUnavailable
 from app.kit.logging import get_logger
 from app.store import changes
+from app.store.session import Session
 
-Work = Callable[[AsyncSession], Awaitable[Answer]]
+Work = Callable[[Session], Awaitable[Answer]]
 
 log = get_logger(__name__)
 
@@ -65,7 +65,7 @@ class Transactions:
     async def _commit_once(self, work: Work, idempotency: Idempotency) -> Response:
         replayed = False
 
-        async def once(session: AsyncSession) -> Answer:
+        async def once(session: Session) -> Answer:
             nonlocal replayed
             await idempotency.claim(session)
             earlier = await idempotency.stored(session)
@@ -80,7 +80,7 @@ class Transactions:
         return _replayed(answer) if replayed else answer.response()
 
     async def _commit(self, work: Work) -> Answer:
-        async def noting_changes(session: AsyncSession) -> tuple[Answer, bool]:
+        async def noting_changes(session: Session) -> tuple[Answer, bool]:
             answer = await work(session)
             return answer, bool(session.info.get(changes.CHANGED))
 

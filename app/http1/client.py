@@ -119,7 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._transport.write(head)
             self._transport.write(body)
-        self._wheel.wake_by(self, self._sent_at + deadlines.head_seconds)
+        self._wheel.wake_by(self, self._sent_at + deadlines.shortest_seconds)
         limit_bytes = self._limits.body_bytes
         self._response = UpstreamResponse(self, connect_seconds=connect_seconds, reused=reused, limit_bytes=limit_bytes)
         return self._response
@@ -208,7 +208,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._ends_with_connection = ends
         self._unclaimed = 0
         self._state = _BODY
-        self._wheel.wake_by(self, self._due())
         if self._response is not None:
             self._response.begin(status_code, headers, monotonic() - self._sent_at)
 
@@ -229,10 +228,12 @@ class UpstreamConnection(asyncio.Protocol):
         if self._paused:
             self._heard_at = now
         due = self._due()
-        if now < due:
-            return due
-        self.abandon(self._overdue(now))
-        return NEVER
+        if now >= due:
+            self.abandon(self._overdue(now))
+            return NEVER
+        if self._state == _HEAD:  # the idle limit, which may be the shorter one, can begin any time
+            return min(due, now + self._deadlines.idle_seconds)
+        return due
 
     def _due(self) -> float:
         if self._state == _IDLE:

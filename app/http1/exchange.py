@@ -80,11 +80,20 @@ class Exchange(Protocol):
         ...
 
     async def read_body(self, limit_bytes: int) -> bytes:
-        """The whole body. Raises BodyTooLarge (without reading on), BodyTimeout, ClientLeft."""
+        """The whole body; again the same when asked again.
+
+        Raises BodyTooLarge (without reading on), BodyTimeout, UnsupportedMedia for a compressed one,
+        InvalidRequest where its framing is broken, ClientLeft.
+        """
         ...
 
     def start(self, status_code: int, headers: Sequence[Header]) -> None:
-        """Send the head. With a content-length the body has that length, else it is chunked."""
+        """Send the head. With a content-length the body has that length, and the head goes out with its
+        first bytes; without one the body is chunked, and the head goes out at once.
+
+        Names in lower case. Raises ValueError for CR, LF and NUL, and for connection, date and framing
+        headers, which are the server's to set.
+        """
         ...
 
     def write(self, data: bytes) -> None: ...
@@ -94,11 +103,14 @@ class Exchange(Protocol):
         ...
 
     def set_source(self, source: Source | None) -> None:
-        """Who to pause and resume while this exchange's client reads slowly."""
+        """Who to pause and resume while this exchange's client reads slowly; paused at once if it is behind."""
         ...
 
     def on_client_left(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when the client goes away; at once if it already has."""
+        """Call `callback` when the client goes away; at once if it already has.
+
+        Over ASGI the client's leaving comes behind its body, so there it is noticed once that is read.
+        """
         ...
 
 

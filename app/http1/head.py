@@ -24,7 +24,7 @@ Fields = dict[bytes, bytes]
 _HOST = re.compile(rb"(?:[A-Za-z0-9_.\-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _TARGET = re.compile(rb"/[!-~]*")
 _UPGRADE = (b"connection", b"upgrade", b"http2-settings")
-_FRAMING = (b"host", b"content-length", b"transfer-encoding")
+_ONCE = (b"host", b"content-length", b"transfer-encoding", b"content-encoding")
 
 
 def check_head(version: str, headers: Sequence[Header], limits: ServerLimits) -> Fields:
@@ -78,7 +78,7 @@ def malformed() -> InvalidRequest:
 
 
 def _first_values(headers: Sequence[Header]) -> Fields:
-    for name in _FRAMING:
+    for name in _ONCE:
         if sum(name == other for other, _ in headers) > 1:
             raise _malformed(f"A request must not have more than one {name.decode()} header.")
     return dict(reversed(headers))

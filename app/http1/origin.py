@@ -53,8 +53,11 @@ class Deadlines:
     first_byte_seconds: float = 600.0
     idle_seconds: float = 300.0
     total_seconds: float = 3600.0
+    head_seconds: float = field(init=False, repr=False)
+    """Until the response's head must be complete."""
+    shortest_seconds: float = field(init=False, repr=False)
+    """Before that nothing is due."""
 
-    @property
-    def head_seconds(self) -> float:
-        """Until the response's head must be complete."""
-        return min(self.first_byte_seconds, self.total_seconds)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "head_seconds", min(self.first_byte_seconds, self.total_seconds))
+        object.__setattr__(self, "shortest_seconds", min(self.head_seconds, self.idle_seconds))

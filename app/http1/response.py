@@ -29,11 +29,12 @@ STATUS_LINES = {code: f"HTTP/1.1 {code} {_phrase(code)}\r\n".encode() for code i
 
 def header_lines(headers: Sequence[Header]) -> bytes:
     """Encoded, each with its line end. Raises ValueError for one that could begin a line of its own."""
+    if not headers:
+        return b""
     lines = b"\r\n".join(map(b": ".join, headers))
-    breaks = max(len(headers) - 1, 0)
-    if lines.count(b"\n") != breaks or lines.count(b"\r") != breaks or b"\0" in lines:
+    if len(lines) - len(lines.translate(None, b"\r\n\0")) != 2 * (len(headers) - 1):
         raise ValueError("a header holds CR, LF or NUL")
-    return lines + b"\r\n" if lines else b""
+    return lines + b"\r\n"
 
 
 def content_length(headers: Sequence[Header]) -> int | None:

@@ -152,6 +152,11 @@ class HardenedProtocol(HttpToolsProtocol):
         if isinstance(self._current, DirectExchange):
             self._current.resume_source()
 
+    @override
+    def shutdown(self) -> None:
+        self._asgi_keep_alive = False
+        super().shutdown()
+
     # The parser's callbacks; what they raise ends the parsing and is answered by `_parse`.
 
     @override
@@ -422,7 +427,6 @@ class HardenedProtocol(HttpToolsProtocol):
     def _refuse(self, error: GatewayError) -> None:
         self._deaf = True
         self._read_clock.nothing()
-        self.flow.pause_reading()
         if self._phase == _BODY and self._is_answering():
             self._break_body(error)
         elif self._is_answering():

@@ -22,7 +22,9 @@ _OURS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connectio
 
 def request_head(origin: Origin, method: str, path: str, headers: Sequence[Header], body_bytes: int) -> bytes:
     """Raises ValueError for what cannot be sent as it is, and for headers that are ours to set."""
-    return b"%bcontent-length: %d\r\n\r\n" % (_lines(origin, method, path, tuple(headers)), body_bytes)
+    for name, _ in headers:
+        _check_name(name)
+    return b"%b%bcontent-length: %d\r\n\r\n" % (_first_lines(origin, method, path), header_lines(headers), body_bytes)
 
 
 def check_response_head(
@@ -58,21 +60,18 @@ def _check_codings(version: str, headers: Sequence[Header]) -> None:
         raise ValueError("transfer-encoding other than chunked")
 
 
-@lru_cache(maxsize=256)
-def _lines(origin: Origin, method: str, path: str, headers: tuple[Header, ...]) -> bytes:
-    """All but the length: the same for every request to an upstream, so checked and encoded once."""
+@lru_cache(maxsize=1_024)
+def _first_lines(origin: Origin, method: str, path: str) -> bytes:
     if method not in _METHODS:
         raise ValueError("the method is not supported")
     if _PATH.fullmatch(path) is None or "#" in path:
         raise ValueError("the path cannot be sent as it is")
     if _HOST.fullmatch(origin.authority) is None:
         raise ValueError("the host cannot be sent as it is")
-    for name, _ in headers:
-        _check_name(name)
-    first = f"{method} {path} HTTP/1.1\r\nhost: {origin.authority}\r\naccept-encoding: identity\r\n"
-    return first.encode("ascii") + header_lines(headers)
+    return f"{method} {path} HTTP/1.1\r\nhost: {origin.authority}\r\naccept-encoding: identity\r\n".encode("ascii")
 
 
+@lru_cache(maxsize=256)
 def _check_name(name: bytes) -> None:
     if _TOKEN.fullmatch(name) is None:
         raise ValueError("a header name is not a lower-case token")

@@ -1,6 +1,7 @@
 """Following the registry: the directory is read whole once, then by its change feed.
 
-    at start, or after too long a silence   xmin first, then every row
+    at start, after too long a silence,     xmin first, then every row
+    or when the database is another one
     each poll                               the feed since xmin, then only the rows that it names
 
 A poll runs every half second, and at once when a NOTIFY gives a hint; polls never overlap, so what
@@ -26,6 +27,8 @@ from app.store.session import Store
 POLL_SECONDS = 0.5
 STALE_SECONDS = 30.0
 _REREAD_SECONDS = changes.KEPT_MINUTES * 60 / 2
+_REREAD_CHANGES = 10_000
+"""More than so many resources at once are read with everything else; a statement has a limit of parameters."""
 _GAP_SECONDS = 0.02
 """Between two polls of the loop, however many hints there are: a burst of writes is read in one."""
 
@@ -120,6 +123,8 @@ class Follower:
         assert self.xmin is not None  # noqa: S101 - `_read_all` was the first read
         async with self._store.read() as session:
             feed = await changes.read_since(session, self.xmin)
+            if len(feed.changed) > _REREAD_CHANGES or feed.next_xmin < self.xmin:
+                return await self._read_all()
             loaded = await self._loader.load_changed(session, feed.changed) if feed.changed else Loaded(())
             self._database_offset = -self._clock() + await changes.database_time(session)
         drains = self.directory.apply(loaded)

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Update, exists, func, literal_column, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.domain.connection import ConnectionStatus
 from app.domain.operation import ACTIVE, OperationStatus
 from app.kit.clock import monotonic
 from app.kit.secrets import new_secret_text
@@ -144,12 +143,6 @@ async def finish_operation(
     await touch_operation(session, operation_id, values)
 
 
-async def mark_auth_failed(session: AsyncSession, connection_id: str, reason: str) -> None:
-    """The platform refused this connection's credentials; new ones make it work again."""
-    values = {"status": ConnectionStatus.AUTH_FAILED, "status_reason": reason, "checked_at": func.now()}
-    await session.execute(update(ConnectionRow).where(ConnectionRow.id == connection_id).values(**values))
-
-
 async def mark_unreachable(session: AsyncSession, live_nodes: set[str]) -> Sequence[DeploymentRow]:
     """Deployments of nodes without a live process become `unknown`; only their own node acts on them."""
     statement = (
@@ -169,21 +162,6 @@ async def mark_unreachable(session: AsyncSession, live_nodes: set[str]) -> Seque
         .returning(DeploymentRow)
     )
     return (await session.scalars(statement)).all()
-
-
-def now() -> ColumnElement[datetime]:
-    """The database's time when it writes."""
-    return func.now()
-
-
-def is_expression(value: object) -> bool:
-    """Whether a column's value is computed by the database when it writes."""
-    return isinstance(value, ColumnElement)
-
-
-def seconds_from_now(seconds: float) -> ColumnElement[datetime]:
-    """A moment in the database's time."""
-    return func.now() + timedelta(seconds=seconds)
 
 
 def next_version() -> ColumnElement[int]:

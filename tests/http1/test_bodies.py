@@ -57,6 +57,22 @@ async def test_an_endless_chunked_body_is_413_and_the_connection_ends(serve: Ser
         assert await client.until_closed() == b""
 
 
+async def test_a_body_that_grows_beyond_the_limit_while_it_is_read_is_413(serve: Serve) -> None:
+    reading = asyncio.Event()
+
+    async def announce(exchange: Exchange) -> None:
+        asyncio.get_running_loop().call_soon(reading.set)
+        await small(exchange)
+
+    served = await serve(announce)
+    async with await served.connect() as client:
+        await client.send(CHUNKED)
+        await reading.wait()
+        await client.send(b"1f4\r\n" + b"x" * 500 + b"\r\n" + b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
+        assert await error_code(client, 413) == "body_too_large"
+        assert await client.until_closed() == b""
+
+
 @pytest.mark.parametrize("size", [999, 1_000])
 async def test_a_body_up_to_the_limit_is_taken(serve: Serve, size: int) -> None:
     served = await serve(small)

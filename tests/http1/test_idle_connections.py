@@ -135,6 +135,22 @@ async def test_a_server_that_ends_lets_a_running_answer_finish(serve: Serve) -> 
         await ending
 
 
+async def test_a_server_that_ends_closes_also_after_an_answer_whose_body_was_still_coming(serve: Serve) -> None:
+    served = await serve(echo)
+    for path in (b"/v1/x", b"/other"):
+        async with await served.connect() as client:
+            await client.send(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab" % path)
+            async with asyncio.timeout(GUARD_SECONDS):
+                while not served.server.server_state.tasks:
+                    await asyncio.sleep(0)
+            for connection in served.connections:
+                connection.shutdown()
+            await client.send(b"cd")
+            response = await client.response()
+            assert (response.status_code, response.header(b"connection")) == (200, b"close")
+            assert await client.until_closed() == b""
+
+
 async def test_an_answer_that_outlasts_the_grace_is_ended_with_an_error(serve: Serve) -> None:
     arrived = asyncio.Event()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -10,7 +11,8 @@ from app.http1.exchange import Exchange
 from app.http1.limits import ServerLimits
 from tests.http1.conftest import Serve
 from tests.http1.handlers import echo, request
-from tests.support.raw_client import RawClient, RawResponse
+from tests.http1.test_endings import Waiting
+from tests.support.raw_client import GUARD_SECONDS, RawClient, RawResponse
 
 PATHS = ["/v1/echo", "/other"]
 
@@ -52,6 +54,7 @@ MALFORMED = {
     "transfer-encoding twice": b"POST /v1/echo HTTP/1.1\r\n" + CHUNKED + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "transfer-encoding chunked, chunked": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n",
     "transfer-encoding in HTTP/1.0": b"POST /v1/echo HTTP/1.0\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    "content-encoding twice": POST + b"Content-Encoding: identity\r\nContent-Encoding: gzip\r\n\r\n",
     "space before the colon": POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     "folded header": b"GET /v1/echo HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n",
     "space before the first header": b"GET /v1/echo HTTP/1.1\r\n X: 1\r\nHost: a\r\n\r\n",
@@ -238,6 +241,19 @@ async def test_a_refusal_waits_for_the_answers_before_it(serve: Serve) -> None:
         assert (await client.response()).body == b"POST /other 1"
         assert json.loads((await client.response()).body)["body"] == "3"
         await refused(client, 400, "malformed_request")
+
+
+async def test_a_client_that_adds_nonsense_and_leaves_is_noticed(serve: Serve) -> None:
+    """Its nonsense is refused at its turn; until then we still look whether it is there."""
+    handler = Waiting(begun=False)
+    served = await serve(handler)
+    client = await served.connect()
+    await client.send(request(b"x") + b"nonsense\r\n\r\n")
+    async with asyncio.timeout(GUARD_SECONDS):
+        await handler.arrived.wait()
+        await client.send(b"more nonsense\r\n" * 1_000)
+        await client.close()
+        await handler.left.wait()
 
 
 async def test_a_broken_body_behind_other_requests_is_refused_at_its_turn(serve: Serve) -> None:

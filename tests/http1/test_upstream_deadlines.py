@@ -71,6 +71,22 @@ async def test_a_stream_that_falls_silent_is_given_up_and_what_came_is_kept() ->
 
 
 @one_loop
+@pytest.mark.parametrize("head_after_seconds", [0.0, 0.35])
+async def test_the_idle_limit_holds_also_where_it_is_shorter_than_the_others(head_after_seconds: float) -> None:
+    """However long the head took: the silence after it is counted from its last byte."""
+
+    async def stalls(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.sleep(head_after_seconds)
+        await peer.send(CHUNKED_HEAD)
+        await peer.until_dropped()
+
+    deadlines = Deadlines(first_byte_seconds=60, idle_seconds=0.1, total_seconds=60)
+    async with upstream(stalls) as scripted:
+        assert await timed_out(scripted, deadlines) == ("upstream_idle_timeout", b"")
+
+
+@one_loop
 async def test_a_stream_that_drips_for_ever_is_given_up_in_the_end() -> None:
     async def drips(peer: Peer) -> None:
         await peer.answer(CHUNKED_HEAD)

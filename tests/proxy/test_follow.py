@@ -256,3 +256,15 @@ async def test_without_a_database_the_directory_keeps_its_state_and_grows_old(ke
     with pytest.raises(StoreUnavailable):
         scene.accepts(key.text)
     await nowhere.aclose()
+
+
+async def test_what_a_newer_release_has_written_grants_and_serves_nothing(scene: Scene) -> None:
+    key = await made_key(scene, scopes=["inference", "clairvoyance"])
+    deployment_id = await scene.registry.deployment(
+        key.row.tenant_id or "", "bot", "https://a.test/v1", status="hibernating"
+    )
+    await scene.follower.poll()
+    assert scene.authenticator.identify(f"Bearer {key.text}".encode()).scopes == {"inference"}
+    deployment = scene.directory.deployment(deployment_id)
+    assert deployment is not None
+    assert not deployment.routable

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from app.control.answers import NO_CONTENT, Answer, listing, resource
@@ -23,11 +22,12 @@ from app.kit.pagination import cut, page_request
 from app.kit.secrets import new_api_key
 from app.store import api_keys, changes
 from app.store.rows import revise
+from app.store.session import Session
 from app.store.tables import ApiKeyRow
 
 
 async def create(
-    session: AsyncSession, *, context: ControlContext, caller: Principal, tenant_id: str, body: ApiKeyCreate
+    session: Session, *, context: ControlContext, caller: Principal, tenant_id: str, body: ApiKeyCreate
 ) -> Answer:
     await named_tenant(session, caller, tenant_id, param=None)
     _check_future(body.expires_at)
@@ -46,14 +46,14 @@ async def create(
     return resource(ApiKeyWithSecret.made(row, secret.text), 201, location=location_of(context, path))
 
 
-async def list_page(session: AsyncSession, caller: Principal, tenant_id: str, query: PageQuery) -> Answer:
+async def list_page(session: Session, caller: Principal, tenant_id: str, query: PageQuery) -> Answer:
     await named_tenant(session, caller, tenant_id, param=None)
     page = page_request(query.page_size, query.page_token, "api_keys", tenant_id)
     rows, token = cut(await api_keys.list_page(session, tenant_id, page), page)
     return listing([ApiKeyRead.of(row) for row in rows], token)
 
 
-async def read(session: AsyncSession, caller: Principal, tenant_id: str, key_id: str) -> Answer:
+async def read(session: Session, caller: Principal, tenant_id: str, key_id: str) -> Answer:
     await named_tenant(session, caller, tenant_id, param=None)
     row = await api_keys.find(session, tenant_id, key_id)
     if row is None:
@@ -62,7 +62,7 @@ async def read(session: AsyncSession, caller: Principal, tenant_id: str, key_id:
 
 
 async def update(
-    session: AsyncSession, *, request: Request, caller: Principal, tenant_id: str, key_id: str, body: ApiKeyUpdate
+    session: Session, *, request: Request, caller: Principal, tenant_id: str, key_id: str, body: ApiKeyUpdate
 ) -> Answer:
     row = await _lock(session, caller, tenant_id, key_id)
     check_if_match(request, row.version)
@@ -79,7 +79,7 @@ async def update(
 
 
 async def rotate(
-    session: AsyncSession,
+    session: Session,
     *,
     context: ControlContext,
     caller: Principal,
@@ -97,7 +97,7 @@ async def rotate(
     return resource(ApiKeyWithSecret.made(row, secret.text))
 
 
-async def revoke(session: AsyncSession, *, request: Request, caller: Principal, tenant_id: str, key_id: str) -> Answer:
+async def revoke(session: Session, *, request: Request, caller: Principal, tenant_id: str, key_id: str) -> Answer:
     """Refused everywhere from the next directory poll on, and here from the answer on."""
     row = await _lock(session, caller, tenant_id, key_id)
     check_if_match(request, row.version)
@@ -106,7 +106,7 @@ async def revoke(session: AsyncSession, *, request: Request, caller: Principal, 
     return NO_CONTENT
 
 
-async def _lock(session: AsyncSession, caller: Principal, tenant_id: str, key_id: str) -> ApiKeyRow:
+async def _lock(session: Session, caller: Principal, tenant_id: str, key_id: str) -> ApiKeyRow:
     await named_tenant(session, caller, tenant_id, param=None)
     row = await api_keys.find(session, tenant_id, key_id, lock=True)
     if row is None:

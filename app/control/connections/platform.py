@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.control.answers import Answer, listing, resource
 from app.control.connections.schemas import CatalogModelRead, CheckRead, PlanRead
 from app.control.context import ControlContext
@@ -19,6 +17,7 @@ from app.kit.logging import get_logger
 from app.providers.base import OpenConnection, Provider
 from app.providers.errors import CredentialsRefused, ProviderRefused
 from app.store import connections
+from app.store.session import Session
 from app.store.tables import ConnectionRow
 from app.store.values import connection_of
 
@@ -41,7 +40,7 @@ async def check(context: ControlContext, row: ConnectionRow) -> CheckRead:
     return CheckRead(ok=result.ok, status=status, message=result.message, details=dict(result.details))
 
 
-async def record_check(session: AsyncSession, *, row: ConnectionRow, result: CheckRead) -> Answer:
+async def record_check(session: Session, *, row: ConnectionRow, result: CheckRead) -> Answer:
     """Keep what a check of `row` has shown; a connection that was changed meanwhile keeps its own status."""
     await connections.record_check(session, row, result.status, None if result.ok else result.message)
     return resource(result)

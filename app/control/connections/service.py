@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from app.control.answers import NO_CONTENT, Answer, listing, resource
@@ -21,11 +20,12 @@ from app.kit.ids import new_id
 from app.kit.pagination import cut, page_request
 from app.store import changes, connections, deployments
 from app.store.rows import revise
+from app.store.session import Session
 from app.store.tables import ConnectionRow
 
 
 async def create(
-    session: AsyncSession,
+    session: Session,
     *,
     context: ControlContext,
     caller: Principal,
@@ -58,9 +58,7 @@ async def create(
     return resource(ConnectionRead.of(row, in_full=True), 201, location=location)
 
 
-async def list_page(
-    session: AsyncSession, context: ControlContext, caller: Principal, query: ConnectionQuery
-) -> Answer:
+async def list_page(session: Session, context: ControlContext, caller: Principal, query: ConnectionQuery) -> Answer:
     """A page may hold fewer than asked for: shared connections that the tenant may not use are left out."""
     reach = await listed_reach(session, caller, query.tenant_id)
     page = page_request(query.page_size, query.page_token, "connections", reach_label(reach), query.provider)
@@ -69,13 +67,13 @@ async def list_page(
     return listing([ConnectionRead.of(row, in_full=_may_manage(caller, row)) for row in shown], token)
 
 
-async def read(session: AsyncSession, context: ControlContext, caller: Principal, connection_id: str) -> Answer:
+async def read(session: Session, context: ControlContext, caller: Principal, connection_id: str) -> Answer:
     row = await usable(session, context, caller, connection_id)
     return resource(ConnectionRead.of(row, in_full=_may_manage(caller, row)))
 
 
 async def update(
-    session: AsyncSession,
+    session: Session,
     *,
     context: ControlContext,
     request: Request,
@@ -95,7 +93,7 @@ async def update(
 
 
 async def delete(
-    session: AsyncSession, *, context: ControlContext, request: Request, caller: Principal, connection_id: str
+    session: Session, *, context: ControlContext, request: Request, caller: Principal, connection_id: str
 ) -> Answer:
     row = await _lock(session, context, caller, connection_id)
     check_if_match(request, row.version)
@@ -108,9 +106,7 @@ async def delete(
     return NO_CONTENT
 
 
-async def usable(
-    session: AsyncSession, context: ControlContext, caller: Principal, connection_id: str
-) -> ConnectionRow:
+async def usable(session: Session, context: ControlContext, caller: Principal, connection_id: str) -> ConnectionRow:
     """A connection that the caller manages or may deploy through. Raises NotFound."""
     row = await connections.find(session, reach_of(caller), connection_id)
     if row is None or not _may_use(context, caller, row):
@@ -124,7 +120,7 @@ def check_manager(caller: Principal, row: ConnectionRow) -> None:
         raise NotPermitted("This connection is shared: you may deploy through it, only an admin changes it.")
 
 
-async def _lock(session: AsyncSession, context: ControlContext, caller: Principal, connection_id: str) -> ConnectionRow:
+async def _lock(session: Session, context: ControlContext, caller: Principal, connection_id: str) -> ConnectionRow:
     row = await connections.lock(session, reach_of(caller), connection_id)
     if row is None or not _may_use(context, caller, row):
         raise missing("connection")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from app.control.answers import Answer, resource
@@ -25,9 +23,10 @@ from app.domain.operation import OperationStatus, OperationType
 from app.domain.tenant import Principal
 from app.errors import Conflict
 from app.kit.logging import get_logger
-from app.store import changes, deployments, names, operations
+from app.store import changes, clock, deployments, names, operations
 from app.store.deployments import Found
 from app.store.events import add_event
+from app.store.session import Session
 from app.store.tables import DeploymentRow
 
 _WANTED = {
@@ -41,7 +40,7 @@ log = get_logger(__name__)
 
 
 async def act(
-    session: AsyncSession, *, context: ControlContext, caller: Principal, deployment_id: str, type_: OperationType
+    session: Session, *, context: ControlContext, caller: Principal, deployment_id: str, type_: OperationType
 ) -> Answer:
     """Start, stop or restart. Raises Conflict while another operation is active, NotSupported for no such verb."""
     found = await lock(session, caller, deployment_id)
@@ -54,9 +53,7 @@ async def act(
     return _accepted(row, found)
 
 
-async def delete(
-    session: AsyncSession, *, request: Request, caller: Principal, deployment_id: str, abandon: bool
-) -> Answer:
+async def delete(session: Session, *, request: Request, caller: Principal, deployment_id: str, abandon: bool) -> Answer:
     """Ask for deletion; a deployment that is being deleted answers with the operation that runs."""
     found = await lock(session, caller, deployment_id)
     row = found.row
@@ -68,12 +65,12 @@ async def delete(
         return _accepted(row, found)
     values: dict[str, Any] = {"wanted": Wanted.DELETED, "status": Status.DELETING, "status_reason": None}
     if row.status != Status.DELETING:
-        values["status_since"] = func.now()
+        values["status_since"] = clock.now()
     row = await begin(session, row, OperationType.DELETE, "Asked to delete.", values)
     return _accepted(row, found)
 
 
-async def resolve(session: AsyncSession, *, caller: Principal, deployment_id: str, body: Resolve) -> Answer:
+async def resolve(session: Session, *, caller: Principal, deployment_id: str, body: Resolve) -> Answer:
     """A person says that an unconfirmed create made nothing: create again, or fail."""
     found = await lock(session, caller, deployment_id)
     row = found.row
@@ -87,7 +84,7 @@ async def resolve(session: AsyncSession, *, caller: Principal, deployment_id: st
     return resource(DeploymentRead.of(Found(row, found.connection_name)))
 
 
-async def _fail(session: AsyncSession, row: DeploymentRow) -> DeploymentRow:
+async def _fail(session: Session, row: DeploymentRow) -> DeploymentRow:
     reason = "resolved_absent: a person found that the create made nothing on the platform"
     error = {"code": "resolved_absent", "message": reason, "provider_request_id": None}
     await operations.end_active(session, row.id, OperationStatus.FAILED, error)
@@ -97,14 +94,14 @@ async def _fail(session: AsyncSession, row: DeploymentRow) -> DeploymentRow:
     return row
 
 
-async def _abandon(session: AsyncSession, caller: Principal, row: DeploymentRow) -> DeploymentRow:
+async def _abandon(session: Session, caller: Principal, row: DeploymentRow) -> DeploymentRow:
     """Forget a deployment that cannot be looked after; what exists on the platform goes on existing there."""
     if row.status != Status.UNKNOWN and not is_given_up(row):
         raise Conflict("Only a deployment whose status is 'unknown' can be abandoned. DELETE it.", code="not_unknown")
     await operations.end_active(session, row.id, OperationStatus.SUPERSEDED)
     values = {
         "wanted": Wanted.DELETED,
-        "deleted_at": func.now(),
+        "deleted_at": clock.now(),
         "due_at": None,
         "lock_token": None,
         "locked_until": None,
@@ -122,7 +119,7 @@ async def _abandon(session: AsyncSession, caller: Principal, row: DeploymentRow)
 
 
 def _status(status: Status, reason: str | None) -> dict[str, Any]:
-    return {"status": status, "status_reason": reason, "status_since": func.now()}
+    return {"status": status, "status_reason": reason, "status_since": clock.now()}
 
 
 def _accepted(row: DeploymentRow, found: Found) -> Answer:

@@ -6,7 +6,6 @@ one transaction: the wish with its next generation, an operation, an event and a
 
 from __future__ import annotations
 
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from app.control.answers import Answer, listing, resource
@@ -27,12 +26,13 @@ from app.kit.pagination import cut, page_request
 from app.store import changes, connections, deployments, events, names, operations
 from app.store.deployments import Found
 from app.store.rows import revise
+from app.store.session import Session
 from app.store.tables import ConnectionRow, DeploymentRow
 from app.store.values import spec_of
 
 
 async def create(
-    session: AsyncSession,
+    session: Session,
     *,
     context: ControlContext,
     caller: Principal,
@@ -54,7 +54,7 @@ async def create(
     return resource(DeploymentRead.of(Found(row, connection.name)), 201, location=location)
 
 
-async def list_page(session: AsyncSession, caller: Principal, query: DeploymentQuery) -> Answer:
+async def list_page(session: Session, caller: Principal, query: DeploymentQuery) -> Answer:
     reach = await listed_reach(session, caller, query.tenant_id)
     filters = (reach_label(reach), query.name, query.status, query.provider)
     page = page_request(query.page_size, query.page_token, "deployments", *filters)
@@ -65,7 +65,7 @@ async def list_page(session: AsyncSession, caller: Principal, query: DeploymentQ
     return listing([DeploymentRead.of(one) for one in shown], token)
 
 
-async def find(session: AsyncSession, caller: Principal, deployment_id: str) -> Found:
+async def find(session: Session, caller: Principal, deployment_id: str) -> Found:
     """Raises NotFound."""
     found = await deployments.find(session, reach_of(caller), deployment_id)
     if found is None:
@@ -73,18 +73,18 @@ async def find(session: AsyncSession, caller: Principal, deployment_id: str) -> 
     return found
 
 
-async def read(session: AsyncSession, caller: Principal, deployment_id: str) -> Answer:
+async def read(session: Session, caller: Principal, deployment_id: str) -> Answer:
     return resource(DeploymentRead.of(await find(session, caller, deployment_id)))
 
 
-async def list_events(session: AsyncSession, caller: Principal, deployment_id: str, query: PageQuery) -> Answer:
+async def list_events(session: Session, caller: Principal, deployment_id: str, query: PageQuery) -> Answer:
     found = await find(session, caller, deployment_id)
     page = page_request(query.page_size, query.page_token, "events", deployment_id)
     rows, token = cut(await events.list_page(session, found.id, page), page)
     return listing([EventRead.of(row) for row in rows], token)
 
 
-async def lock(session: AsyncSession, caller: Principal, deployment_id: str) -> Found:
+async def lock(session: Session, caller: Principal, deployment_id: str) -> Found:
     """Raises NotFound."""
     found = await deployments.lock(session, reach_of(caller), deployment_id)
     if found is None:
@@ -93,7 +93,7 @@ async def lock(session: AsyncSession, caller: Principal, deployment_id: str) -> 
 
 
 async def update(
-    session: AsyncSession,
+    session: Session,
     *,
     context: ControlContext,
     request: Request,
@@ -120,7 +120,7 @@ async def update(
 
 
 async def scale(
-    session: AsyncSession, *, context: ControlContext, caller: Principal, deployment_id: str, body: Scale
+    session: Session, *, context: ControlContext, caller: Principal, deployment_id: str, body: Scale
 ) -> Answer:
     found = await lock(session, caller, deployment_id)
     row = found.row
@@ -136,7 +136,7 @@ async def scale(
     return resource(DeploymentRead.of(Found(row, found.connection_name)), 202)
 
 
-async def _connection(session: AsyncSession, context: ControlContext, tenant_id: str, name_or_id: str) -> ConnectionRow:
+async def _connection(session: Session, context: ControlContext, tenant_id: str, name_or_id: str) -> ConnectionRow:
     """The connection that the tenant means and may use. Raises NotFound."""
     row = await connections.find_for_use(session, tenant_id, name_or_id)
     if row is None or not context.registry.get(row.provider).usable_by(row.settings, tenant_id):
@@ -144,7 +144,7 @@ async def _connection(session: AsyncSession, context: ControlContext, tenant_id:
     return row
 
 
-async def _connection_of(session: AsyncSession, row: DeploymentRow) -> ConnectionRow:
+async def _connection_of(session: Session, row: DeploymentRow) -> ConnectionRow:
     """A deployment's own connection, whether or not its tenant may still begin to use it."""
     return await session.get_one(ConnectionRow, row.connection_id)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.domain.deployment import Status, Wanted
 from app.domain.operation import OperationStatus, OperationType, supersedes
 from app.errors import Conflict
 from app.kit.ids import new_id
 from app.store import changes, deployments, operations
 from app.store.events import add_event
+from app.store.session import Session
 from app.store.tables import DeploymentRow
 
 
@@ -43,7 +42,7 @@ def is_given_up(row: DeploymentRow) -> bool:
 
 
 async def begin(
-    session: AsyncSession, row: DeploymentRow, type_: OperationType, message: str, values: Mapping[str, Any]
+    session: Session, row: DeploymentRow, type_: OperationType, message: str, values: Mapping[str, Any]
 ) -> DeploymentRow:
     """Start an operation on a locked deployment: next generation, older operation superseded, event, change.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from app.control.answers import resource
@@ -13,6 +12,7 @@ from app.control.me.schemas import MeRead, MyKey, MyTenant
 from app.domain.tenant import Principal
 from app.errors import NotAuthenticated
 from app.store import api_keys, tenants
+from app.store.session import Session
 
 router = APIRouter(prefix="/api/v1/me", tags=["me"], dependencies=GUARDS)
 
@@ -31,7 +31,7 @@ async def get_me(caller: Caller, session: ReadSession) -> Response:
     return resource(me).response()
 
 
-async def _key(session: AsyncSession, caller: Principal) -> MyKey:
+async def _key(session: Session, caller: Principal) -> MyKey:
     if caller.api_key_id == STATIC_ADMIN_KEY_ID:
         return MyKey(id=caller.api_key_id, name="MODELPORT_ADMIN_KEY", expires_at=None)
     row = await api_keys.find_by_id(session, caller.api_key_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from app.control.answers import NO_CONTENT, Answer, listing, resource
@@ -28,11 +27,12 @@ from app.kit.ids import new_id
 from app.kit.pagination import cut, page_request
 from app.store import changes, deployments, names, routes
 from app.store.rows import ALL_TENANTS, Reach, revise
+from app.store.session import Session
 from app.store.tables import RouteRow
 
 
 async def create(
-    session: AsyncSession, *, context: ControlContext, caller: Principal, body: RouteCreate, tenant_id: str | None
+    session: Session, *, context: ControlContext, caller: Principal, body: RouteCreate, tenant_id: str | None
 ) -> Answer:
     platform = "tenant_id" in body.model_fields_set and body.tenant_id is None
     owner = await owning_tenant_or_platform(session, caller, body.tenant_id, tenant_id, platform=platform)
@@ -50,7 +50,7 @@ async def create(
     return resource(await _shown(session, row), 201, location=location_of(context, f"/api/v1/routes/{row.id}"))
 
 
-async def list_page(session: AsyncSession, caller: Principal, query: TenantPageQuery) -> Answer:
+async def list_page(session: Session, caller: Principal, query: TenantPageQuery) -> Answer:
     reach = await listed_reach(session, caller, query.tenant_id)
     page = page_request(query.page_size, query.page_token, "routes", reach_label(reach))
     rows, token = cut(await routes.list_page(session, reach, page), page)
@@ -58,16 +58,14 @@ async def list_page(session: AsyncSession, caller: Principal, query: TenantPageQ
     return listing([RouteRead.of(row, named) for row in rows], token)
 
 
-async def read(session: AsyncSession, caller: Principal, route_id: str) -> Answer:
+async def read(session: Session, caller: Principal, route_id: str) -> Answer:
     row = await routes.find(session, reach_of(caller), route_id)
     if row is None:
         raise missing("route")
     return resource(await _shown(session, row))
 
 
-async def update(
-    session: AsyncSession, *, request: Request, caller: Principal, route_id: str, body: RouteUpdate
-) -> Answer:
+async def update(session: Session, *, request: Request, caller: Principal, route_id: str, body: RouteUpdate) -> Answer:
     row = await _lock(session, caller, route_id)
     check_if_match(request, row.version)
     values: dict[str, Any] = {}
@@ -82,7 +80,7 @@ async def update(
     return resource(await _shown(session, row))
 
 
-async def delete(session: AsyncSession, *, request: Request, caller: Principal, route_id: str) -> Answer:
+async def delete(session: Session, *, request: Request, caller: Principal, route_id: str) -> Answer:
     row = await _lock(session, caller, route_id)
     check_if_match(request, row.version)
     await names.release(session, row.id)
@@ -91,19 +89,19 @@ async def delete(session: AsyncSession, *, request: Request, caller: Principal, 
     return NO_CONTENT
 
 
-async def _lock(session: AsyncSession, caller: Principal, route_id: str) -> RouteRow:
+async def _lock(session: Session, caller: Principal, route_id: str) -> RouteRow:
     row = await routes.lock(session, reach_of(caller), route_id)
     if row is None:
         raise missing("route")
     return row
 
 
-async def _shown(session: AsyncSession, row: RouteRow) -> RouteRead:
+async def _shown(session: Session, row: RouteRow) -> RouteRead:
     named = await deployments.names_of(session, [target["deployment_id"] for target in row.targets])
     return RouteRead.of(row, named)
 
 
-async def _targets(session: AsyncSession, tenant_id: str | None, wanted: Sequence[TargetWrite]) -> list[dict[str, Any]]:
+async def _targets(session: Session, tenant_id: str | None, wanted: Sequence[TargetWrite]) -> list[dict[str, Any]]:
     """The stored form. Raises NotFound for a deployment that the route's owner does not have."""
     reach: Reach = ALL_TENANTS if tenant_id is None else tenant_id
     targets = []
@@ -118,7 +116,7 @@ async def _targets(session: AsyncSession, tenant_id: str | None, wanted: Sequenc
 
 
 async def _check_sharing(
-    session: AsyncSession, caller: Principal, shared_with: Sequence[str], *, before: Sequence[str] = ()
+    session: Session, caller: Principal, shared_with: Sequence[str], *, before: Sequence[str] = ()
 ) -> None:
     """Sharing makes other tenants' traffic run on the owner's deployments: only an admin decides that."""
     if list(shared_with) == list(before):

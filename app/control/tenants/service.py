@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
 from app.control.answers import NO_CONTENT, Answer, listing, resource
@@ -18,28 +17,29 @@ from app.kit.ids import new_id
 from app.kit.pagination import cut, page_request
 from app.store import changes, deployments, tenants
 from app.store.rows import revise
+from app.store.session import Session
 
 
-async def create(session: AsyncSession, *, context: ControlContext, body: TenantCreate) -> Answer:
+async def create(session: Session, *, context: ControlContext, body: TenantCreate) -> Answer:
     row = await tenants.create(session, new_id("ten"), body.model_dump())
     await changes.record(session, "tenant", row.id)
     return resource(TenantRead.of(row), 201, location=location_of(context, f"/api/v1/tenants/{row.id}"))
 
 
-async def list_page(session: AsyncSession, query: PageQuery) -> Answer:
+async def list_page(session: Session, query: PageQuery) -> Answer:
     page = page_request(query.page_size, query.page_token, "tenants")
     rows, token = cut(await tenants.list_page(session, page), page)
     return listing([TenantRead.of(row) for row in rows], token)
 
 
-async def read(session: AsyncSession, caller: Principal, tenant_id: str) -> Answer:
+async def read(session: Session, caller: Principal, tenant_id: str) -> Answer:
     row = await tenants.find(session, await named_tenant(session, caller, tenant_id, param=None))
     if row is None:
         raise missing("tenant")
     return resource(TenantRead.of(row))
 
 
-async def update(session: AsyncSession, *, request: Request, tenant_id: str, body: TenantUpdate) -> Answer:
+async def update(session: Session, *, request: Request, tenant_id: str, body: TenantUpdate) -> Answer:
     row = await tenants.lock(session, tenant_id)
     if row is None:
         raise missing("tenant")
@@ -51,7 +51,7 @@ async def update(session: AsyncSession, *, request: Request, tenant_id: str, bod
     return resource(TenantRead.of(row))
 
 
-async def delete(session: AsyncSession, *, request: Request, tenant_id: str) -> Answer:
+async def delete(session: Session, *, request: Request, tenant_id: str) -> Answer:
     """Its keys, connections and routes go with it; deployments have to be deleted before."""
     row = await tenants.lock(session, tenant_id)
     if row is None:

@@ -2,7 +2,8 @@
 
 A row that cannot be used (an upstream key sealed by a master key that is gone) is logged and becomes
 a deployment without an upstream; it never hides the others. A row that is revoked or deleted is
-like one that is not there.
+like one that is not there. Scopes and statuses that a newer release has written grant and mean
+nothing here.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ async def database_time(session: AsyncSession) -> float:
     return float((await session.execute(select(func.extract("epoch", text("clock_timestamp()"))))).scalar_one())
 
 
+_SCOPES: frozenset[str] = frozenset(Scope)
+_STATUSES: frozenset[str] = frozenset(Status)
 _HELD = frozenset({"tenant", "api_key", "deployment", "route"})
 
 _DEPLOYMENTS: Select[DeploymentRow, bool] = (
@@ -145,7 +148,7 @@ def _key(row: ApiKeyRow) -> ApiKeyEntry:
     principal = Principal(
         tenant_id=row.tenant_id,
         api_key_id=row.id,
-        scopes=frozenset(map(Scope, row.scopes)),
+        scopes=frozenset(Scope(scope) for scope in row.scopes if scope in _SCOPES),
         models=None if row.models is None else frozenset(row.models),
     )
     return ApiKeyEntry(id=row.id, principal=principal, proofs=tuple(_proofs(row)), version=row.version)
@@ -166,7 +169,7 @@ def _deployment(row: DeploymentRow, *, trusted: bool, upstream: UpstreamSpec | N
         tenant_id=row.tenant_id,
         name=row.name,
         provider=row.provider,
-        status=Status(row.status),
+        status=Status(row.status) if row.status in _STATUSES else Status.UNKNOWN,
         draining=row.draining_since is not None,
         upstream=upstream,
         served_models=_served_models(row, upstream),
