@@ -46,7 +46,7 @@ def settings_table() -> str:
 
 def providers_table() -> str:
     head, *rows = Registry.build().matrix()
-    return markdown(head, ((f"`{kind}`", *cells) for kind, *cells in rows))
+    return markdown(head, ((f"[`{kind}`](docs/providers/{kind}.md)", *cells) for kind, *cells in rows))
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.kit.secrets import Keyring
 from app.store.engine import make_engine
 from app.store.session import Store
 from tests.support.database import TestCluster, running_cluster
+
+# How fast a machine is must not decide: on a fresh checkout alone the table of Unicode characters takes seconds.
+settings.register_profile("modelport", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("modelport")
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,8 @@ class SseScanner:
         The bytes that are already known have been looked into; what is left is searched in C.
         """
         model = self._model
+        if len(data) > self._limit:
+            return b""
         if model.known_front and data.startswith(model.known_front):
             rest = data[len(model.known_front) :]
             if rest.find(b"\n") == len(rest) - 2 and rest.endswith(_END) and _is_harmless(rest):

@@ -30,7 +30,7 @@ def test_the_support_matrix_is_the_registrys() -> None:
     head, *rows = Registry.build().matrix()
     table = [_cells(line) for line in _between("providers").splitlines()]
     assert table[0] == list(head)
-    assert table[2:] == [[f"`{kind}`", *cells] for kind, *cells in rows]
+    assert table[2:] == [[f"[`{kind}`](docs/providers/{kind}.md)", *cells] for kind, *cells in rows]
 
 
 def test_it_is_short_enough_to_be_read() -> None:
@@ -47,7 +47,7 @@ def test_the_generator_finds_nothing_to_write_and_notices_a_wrong_row(tmp_path: 
     copy = tmp_path / "README.md"
     copy.write_text(README)
     assert _check(copy) == 0
-    copy.write_text(README.replace("| `local` |", "| `elsewhere` |"))
+    copy.write_text(README.replace("| [`local`]", "| [`elsewhere`]"))
     assert _check(copy) == 1
 
 

@@ -11,7 +11,7 @@ from app.kit.http import VendorResponse
 from app.providers._alibaba.acs3 import AccessKey, Action, signed_headers
 from tests.emulators.pai import Forward
 from tests.emulators.pai.app import running_emulator
-from tests.support.pai import NAME, OWN, Cloud, Clock, timed_platform
+from tests.support.pai import NAME, OWN, Clock, Cloud, timed_platform
 
 LIST = "/api/v2/services"
 

@@ -16,7 +16,6 @@ from tests.emulators.pai import Switches
 from tests.emulators.pai.service import WORDS
 from tests.support.pai import CONTAINERS, Cloud, timed_platform
 
-
 openapi = pytest.importorskip("alibabacloud_tea_openapi.models")
 eas = pytest.importorskip("alibabacloud_eas20210701.client")
 eas_models = pytest.importorskip("alibabacloud_eas20210701.models")

@@ -164,6 +164,12 @@ def test_a_line_without_end_is_cut_off_at_the_limit() -> None:
     assert scanner.feed(data(chunk())) == b""
 
 
+def test_the_limit_holds_for_an_event_like_those_before_it() -> None:
+    small, large = data(chunk()), data(chunk("x" * 400))
+    assert scan(small, large, limit=300) == scan(small + large, limit=300)
+    assert scan(small, large, limit=300).failure is not None
+
+
 def test_nothing_follows_done() -> None:
     result = scan(data(chunk(), b"[DONE]", chunk("late")), data(chunk("later")))
     assert result.output == data(chunk(), b"[DONE]").replace(b"served", b"caller")

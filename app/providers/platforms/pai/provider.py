@@ -10,14 +10,14 @@ lost may have made it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from typing_extensions import override
 
 from app.domain.catalog import CatalogModel
 from app.domain.connection import Connection, ProviderKind
-from app.domain.deployment import CreateDevice, DeploymentSpec, Observation, Status
+from app.domain.deployment import CreateDevice, DeploymentSpec, Observation, Status, UpstreamSpec
 from app.kit import json
 from app.kit.clock import Now, utc_now
 from app.providers.base import (
@@ -32,24 +32,12 @@ from app.providers.base import (
     Provider,
     SettingsModel,
 )
-from app.providers.errors import (
-    CredentialsRefused,
-    ProviderBusy,
-    ProviderError,
-    ProviderMissing,
-    ProviderRefused,
-    ProviderUnclear,
-)
-from app.providers.platforms.pai import mapping, probe, recipe, rules
+from app.providers.errors import ProviderError, ProviderMissing, ProviderRefused
+from app.providers.platforms.pai import mapping, probe, recipe, rules, services
 from app.providers.platforms.pai.catalog import PLANS, list_models
 from app.providers.platforms.pai.config import PaiCredentials, PaiSettings
 from app.providers.platforms.pai.probe import Health
-from app.providers.platforms.pai.wire import TITLE, Entry, PaiApi, count, objects, text
-
-_NO_ENDPOINTS: Entry = {}
-_NAME_TAKEN = "name_taken"
-_EXPLAINED = frozenset({Status.PENDING, Status.DEPLOYING, Status.FAILED})
-"""Statuses in which people want to know what the instances do."""
+from app.providers.platforms.pai.wire import TITLE, Entry, PaiApi, count
 
 
 class PaiProvider(Provider):
@@ -123,50 +111,48 @@ class PaiProvider(Provider):
         try:
             await api.create_service(body, query)
         except ProviderError as error:
-            if not _may_hide_an_earlier_one(error):
+            if not services.may_hide_an_earlier_one(error):
                 raise
-            await _find_after_refusal(api, name, device, error)
+            await services.find_after_refusal(api, name, device, error)
         return Created(name)
 
     @override
     async def find(self, opened: OpenConnection, spec: DeploymentSpec, device: Device) -> str | None:
         name = recipe.service_name(device)
-        return name if await _is_ours(PaiApi.of(opened), name, device) else None
+        return name if await services.is_ours(PaiApi.of(opened), name, device) else None
 
     @override
     async def get(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> Observation | None:
         api = PaiApi.of(opened)
-        service = await _describe(api, external_id)
+        service = await services.describe(api, external_id)
         if service is None:
             return None
         service = {"ServiceName": external_id, **service}
-        status = mapping.status_of(service)
-        endpoints = await _endpoints(api, external_id, service) if status in mapping.SERVING else _NO_ENDPOINTS
+        endpoints = await services.endpoints_of(api, external_id, service)
         upstream = mapping.upstream_of(service, endpoints, api.settings)
-        health: Health | None = None
-        if upstream is not None and status in mapping.SERVING:
-            headers = {"authorization": upstream.auth_value} if upstream.auth_value else {}
-            health = mapping.believe(await probe.ask(opened.http, upstream.base_url, headers), service, self._now())
-        reason, instances = await _explained(api, external_id, service)
+        health = await self._health(opened, service, upstream)
+        reason, instances = await services.explained(api, external_id, service)
         return mapping.observe(service, spec, upstream, health, instances, reason=reason)
 
     @override
     async def delete(self, opened: OpenConnection, external_id: str) -> None:
         api = PaiApi.of(opened)
         try:
-            await _unless_so(api, external_id, api.delete_service, {Status.DELETING, Status.DELETED})
+            await services.unless_so(api, external_id, api.delete_service, {Status.DELETING, Status.DELETED})
         except ProviderMissing:
             return
 
     @override
     async def stop(self, opened: OpenConnection, external_id: str) -> None:
         api = PaiApi.of(opened)
-        await _unless_so(api, external_id, api.stop_service, {Status.STOPPING, Status.STOPPED})
+        await services.unless_so(api, external_id, api.stop_service, {Status.STOPPING, Status.STOPPED})
 
     @override
     async def start(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> None:
         api = PaiApi.of(opened)
-        await _unless_so(api, external_id, api.start_service, {Status.PENDING, Status.DEPLOYING, Status.RUNNING})
+        await services.unless_so(
+            api, external_id, api.start_service, {Status.PENDING, Status.DEPLOYING, Status.RUNNING}
+        )
 
     @override
     async def restart(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> None:
@@ -177,14 +163,14 @@ class PaiProvider(Provider):
         """A number of instances, or bounds for the autoscaler; options that are new go along."""
         api = PaiApi.of(opened)
         wanted = rules.autoscaler(spec)
-        there = await _has_autoscaler(api, external_id)
+        there = await services.has_autoscaler(api, external_id)
         if wanted is not None:
             await (api.update_autoscaler if there else api.create_autoscaler)(external_id, wanted)
         elif there:
             await api.delete_autoscaler(external_id)
         size = {} if wanted else {"metadata": {"instance": rules.replicas(spec) or 1}}
         options = rules.service_options(spec)
-        body = rules.merged(await _news(api, external_id, options) if options else {}, size)
+        body = rules.merged(await services.news(api, external_id, options) if options else {}, size)
         if body:
             await api.merge_service(external_id, body)
 
@@ -198,11 +184,18 @@ class PaiProvider(Provider):
             message = "EAS keeps a service's plan, template and engine for its life; create another deployment."
             raise ProviderRefused(message, code="immutable_field")
         wanted = rules.merged(rules.resources_of(spec), rules.service_options(spec))
-        changed = rules.difference(wanted, _config(service))
+        changed = rules.difference(wanted, services.config_of(service))
         if changed:
             await api.merge_service(external_id, changed)
         if spec.capacity is not None:
             await self.scale(opened, external_id, spec)
+
+    async def _health(self, opened: OpenConnection, service: Entry, upstream: UpstreamSpec | None) -> Health | None:
+        """The gateway's, where there may be instances behind it; None where it is not asked."""
+        if upstream is None or mapping.status_of(service) not in mapping.SERVING:
+            return None
+        headers = {"authorization": upstream.auth_value} if upstream.auth_value else {}
+        return mapping.believe(await probe.ask(opened.http, upstream.base_url, headers), service, self._now())
 
 
 def _create_query(api: PaiApi, spec: DeploymentSpec) -> dict[str, str]:
@@ -211,116 +204,3 @@ def _create_query(api: PaiApi, spec: DeploymentSpec) -> dict[str, str]:
     if api.settings.workspace_id:
         query["WorkspaceId"] = api.settings.workspace_id
     return query
-
-
-def _may_hide_an_earlier_one(error: ProviderError) -> bool:
-    """Whether a create was turned down for what it is, and not for who asked or how often."""
-    if isinstance(error, CredentialsRefused | ProviderUnclear):
-        return False
-    return isinstance(error, ProviderRefused) or error.provider_status_code == 409
-
-
-async def _find_after_refusal(api: PaiApi, name: str, device: Device, refusal: ProviderError) -> None:
-    """Return when what was refused exists as ours; else raise the refusal, or unclear where nobody can say."""
-    unclear = ProviderUnclear(refusal.message, provider_request_id=refusal.provider_request_id)
-    try:
-        ours = await _is_ours(api, name, device)
-    except ProviderError as error:
-        if error.code == _NAME_TAKEN:
-            raise
-        raise unclear from error
-    if not ours:
-        raise unclear if refusal.provider_status_code == 409 else refusal
-
-
-async def _is_ours(api: PaiApi, name: str, device: Device) -> bool:
-    """Whether the service of that name exists and nothing says that it is another's.
-
-    The name itself is our secret-sized token, so a service without our label still is ours: a platform
-    that dropped labels must not make us pay twice. Raises ProviderRefused for one with another's label.
-    """
-    service = await _describe(api, name)
-    if service is None:
-        return False
-    label = mapping.labels_of(service).get(mapping.DEVICE_LABEL)
-    if label not in {None, device.value}:
-        raise ProviderRefused(f"There is another EAS service with the name {name}.", code=_NAME_TAKEN)
-    return True
-
-
-async def _describe(api: PaiApi, name: str) -> Entry | None:
-    try:
-        service = await api.describe_service(name)
-    except ProviderMissing:
-        return None
-    return None if mapping.status_of(service) is Status.DELETED else service
-
-
-async def _endpoints(api: PaiApi, name: str, service: Entry) -> Entry:
-    """The endpoints' own answer, for a service whose description leaves out the address or the token."""
-    address = "IntranetEndpoint" if api.settings.endpoint == "intranet" else "InternetEndpoint"
-    if text(service, address) and text(service, "AccessToken"):
-        return _NO_ENDPOINTS
-    try:
-        return await api.describe_endpoints(name)
-    except ProviderRefused:
-        return _NO_ENDPOINTS
-
-
-async def _explained(api: PaiApi, name: str, service: Entry) -> tuple[str | None, list[Entry]]:
-    """A failed service's last warning, and the instances while some are missing; nothing where EAS will not say."""
-    status = mapping.status_of(service)
-    partial = count(service.get("RunningInstance")) < count(service.get("TotalInstance"))
-    try:
-        warned = await _last_warning(api, name) if status is Status.FAILED else None
-        wanted = status in _EXPLAINED or (partial and status in mapping.SERVING)
-        return warned, objects(await api.list_instances(name), "Instances") if wanted else []
-    except ProviderError:
-        return None, []
-
-
-async def _last_warning(api: PaiApi, name: str) -> str | None:
-    answer = await api.list_events(name, {"EventType": "Warning", "PageNum": "1", "PageSize": "20"})
-    events = sorted(objects(answer, "Events"), key=lambda event: text(event, "Time") or "")
-    return text(events[-1], "Message") if events else None
-
-
-async def _unless_so(api: PaiApi, name: str, verb: Callable[[str], Awaitable[None]], done: set[Status]) -> None:
-    """Call the verb; a refusal counts only when the service is not already where the verb leads."""
-    try:
-        await verb(name)
-    except (CredentialsRefused, ProviderMissing):
-        raise
-    except (ProviderRefused, ProviderBusy) as error:
-        if isinstance(error, ProviderBusy) and error.provider_status_code != 409:
-            raise
-        service = await _describe(api, name)
-        if service is None:
-            raise ProviderMissing(f"EAS has no service {name}.") from error
-        if mapping.status_of(service) not in done:
-            raise
-
-
-async def _has_autoscaler(api: PaiApi, name: str) -> bool:
-    """EAS does not say how it answers for a service without one: a refusal is taken for that."""
-    try:
-        answer = await api.describe_autoscaler(name)
-    except CredentialsRefused:
-        raise
-    except ProviderRefused:
-        return False
-    return count(answer.get("MaxReplica")) > 0
-
-
-async def _news(api: PaiApi, name: str, options: Entry) -> dict[str, Any]:
-    """The options that the service does not have yet: repeating the others might roll it over for nothing."""
-    return rules.difference(options, _config(await api.describe_service(name)))
-
-
-def _config(service: Entry) -> Entry:
-    """`ServiceConfig`, which is JSON written as text."""
-    try:
-        config = json.loads(text(service, "ServiceConfig") or "{}")
-    except ValueError:
-        return {}
-    return config if isinstance(config, dict) else {}
