@@ -284,9 +284,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read `MODELPORT_*`. Raises SettingsError for a wrong value and for a name nobody knows."""
+        """Read `MODELPORT_*`. Raises SettingsError for a wrong value."""
         found = dict(os.environ if environment is None else environment)
-        _refuse_unknown(found)
         groups = {group.name: _read_group(group.default, found) for group in fields(cls)}
         settings = cls(**groups)
         if settings.database.url and not settings.security.master_keys:
@@ -310,11 +309,14 @@ def inherited_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def _refuse_unknown(found: Mapping[str, str]) -> None:
+def unknown_names(environment: Mapping[str, str] | None = None) -> list[str]:
+    """`MODELPORT_*` names that are no setting: told, not refused.
+
+    Kubernetes sets such names by itself for a Service called `modelport` (MODELPORT_PORT, …).
+    """
     known = {declared.name for declared in variables()}
-    for name in found:
-        if name.startswith(PREFIX) and name not in known:
-            raise SettingsError(f"{name} is not a setting; `modelport config check` lists them all")
+    found = os.environ if environment is None else environment
+    return sorted(name for name in found if name.startswith(PREFIX) and name not in known)
 
 
 def _read_group(defaults: Any, found: Mapping[str, str]) -> Any:

@@ -29,7 +29,7 @@ from app.kit.logging import configure_logging
 from app.lifespan import StartRefused, check_start, cluster_work
 from app.lifespan.options import ProcessOptions, Role
 from app.main import create_app
-from app.settings import Settings
+from app.settings import Settings, unknown_names
 from app.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 KEEP_ALIVE_SECONDS = 75
@@ -83,6 +83,8 @@ def run(
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until told to stop. Raises CommandFailed when the start is refused."""
+    for name in unknown_names():
+        print(f"modelport: {name} is not a setting and is ignored", file=sys.stderr, flush=True)
     try:
         check_start(settings)
         with _signals_survived(), _embedded_held(settings, progress):

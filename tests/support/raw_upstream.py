@@ -80,21 +80,30 @@ class RawUpstream:
         return [request for peer in self.peers for request in peer.requests]
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What a script has written still goes out when it returns; a script that is stopped hangs up."""
         task = asyncio.current_task()
         assert task is not None
         self._handling.add(task)
         peer = Peer(reader, writer)
         script = self._scripts[min(len(self.peers), len(self._scripts) - 1)]
         self.peers.append(peer)
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await script(peer)
-        writer.transport.abort() if not writer.is_closing() else None
-        self._handling.discard(task)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await script(peer)
+            writer.close()
+            with suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+        except asyncio.CancelledError:
+            pass
+        finally:
+            writer.transport.abort()
+            self._handling.discard(task)
 
     async def stop(self) -> None:
-        for task in list(self._handling):
+        handling = list(self._handling)
+        for task in handling:
             task.cancel()
-        await asyncio.gather(*self._handling, return_exceptions=True)
+        await asyncio.gather(*handling, return_exceptions=True)
 
 
 @asynccontextmanager
