@@ -31,16 +31,14 @@ async def ask(world: World, key: str | None) -> httpx.Response:
     return await world.client(key).get(ME)
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    ["", "Bearer", "Bearer ", "Basic abc", "Bearer mp_junk", "mp_junk", "Bearer ü", f"Token {ADMIN_KEY}", "Bearer a b"],
-)
-async def test_a_missing_or_malformed_key_is_the_same_401_as_an_unknown_one(world: World, authorization: str) -> None:
+async def test_a_missing_or_malformed_key_is_the_same_401_as_an_unknown_one(world: World) -> None:
     unknown = await ask(world, new_api_key().text)
-    answer = await world.client(None).get(ME, headers=[(b"authorization", authorization.encode("latin-1"))])
-    error_of(answer, 401, "invalid_api_key")
-    assert answer.content == unknown.content
-    assert answer.headers["www-authenticate"] == "Bearer"
+    schemes = ["", "Bearer", "Bearer ", "Basic abc", "mp_junk", f"Token {ADMIN_KEY}"]
+    for authorization in [*schemes, "Bearer mp_junk", "Bearer ü", "Bearer a b"]:
+        answer = await world.client(None).get(ME, headers=[(b"authorization", authorization.encode("latin-1"))])
+        error_of(answer, 401, "invalid_api_key")
+        assert answer.content == unknown.content
+        assert answer.headers["www-authenticate"] == "Bearer"
 
 
 async def test_two_authorization_headers_are_no_key(world: World) -> None:

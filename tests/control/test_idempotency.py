@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-import pytest
 from sqlalchemy import func, select, text, update
 
 from app.domain.tenant import Scope
@@ -78,6 +77,7 @@ async def waiting_for_a_lock(world: World) -> None:
     )
     async with world.store.engine.connect() as connection:
         while not (await connection.execute(query)).scalar_one():
+            await connection.rollback()  # a transaction sees the activity of its first look again and again
             await asyncio.sleep(0.01)
 
 
@@ -115,11 +115,10 @@ async def test_after_a_day_the_key_is_fresh_again(world: World, writer: httpx.As
     assert again.json()["name"] == "other"
 
 
-@pytest.mark.parametrize("key", ["", "a" * 256, "tab\there", "ümlaut"])
-async def test_an_unusable_key_is_refused(writer: httpx.AsyncClient, key: str) -> None:
-    headers = [(b"idempotency-key", key.encode())]
-    answer = await writer.post(PATH, json=deployment_body(), headers=headers)
-    error_of(answer, 400, "invalid_idempotency_key")
+async def test_an_unusable_key_is_refused(writer: httpx.AsyncClient) -> None:
+    for key in ("", "a" * 256, "tab\there", "ümlaut"):
+        answer = await writer.post(PATH, json=deployment_body(), headers=[(b"idempotency-key", key.encode())])
+        error_of(answer, 400, "invalid_idempotency_key")
 
 
 async def test_every_post_honours_it(world: World, writer: httpx.AsyncClient, tenant_id: str) -> None:

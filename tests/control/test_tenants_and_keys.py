@@ -37,9 +37,8 @@ async def test_a_tenant_has_defaults_and_keeps_what_it_is_given(world: World) ->
     assert [one["id"] for one in (await world.admin.get(PATH)).json()["data"]] == [body["id"], plain["id"]]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
+async def test_a_wrong_field_is_named(world: World) -> None:
+    wrong: list[tuple[str, object]] = [
         ("name", ""),
         ("name", "a\r\nb"),
         ("name", "a" * 64),
@@ -52,11 +51,10 @@ async def test_a_tenant_has_defaults_and_keeps_what_it_is_given(world: World) ->
         ("settlement", {"a": {"b": 1}}),
         ("on_store_loss", "maybe"),
         ("id", "ten_x"),
-    ],
-)
-async def test_a_wrong_field_is_named(world: World, field: str, value: object) -> None:
-    error = error_of(await world.admin.post(PATH, json={"name": "acme", field: value}), 400)
-    assert error["param"].split(".")[0] == field
+    ]
+    for field, value in wrong:
+        error = error_of(await world.admin.post(PATH, json={"name": "acme", field: value}), 400)
+        assert error["param"].split(".")[0] == field
 
 
 async def test_names_of_tenants_are_unique(world: World) -> None:
@@ -194,14 +192,12 @@ async def test_an_admin_key_of_a_tenant_sees_the_fleet_and_makes_deployments_at_
     assert (await made(root, "/api/v1/deployments", deployment_body()))["tenant_id"] == tenant_id
 
 
-@pytest.mark.parametrize(
-    "expires_at",
-    ["2020-01-01T00:00:00Z", "tomorrow", 4102444800, "2030-01-01T00:00:00", "9999-12-31T23:59:59-14:00", ""],
-)
-async def test_a_keys_end_is_a_time_in_the_future(world: World, tenant_id: str, expires_at: object) -> None:
-    body = {"name": "k", "expires_at": expires_at}
-    error = error_of(await world.admin.post(f"{PATH}/{tenant_id}/api-keys", json=body), 400)
-    assert error["param"] == "expires_at"
+async def test_a_keys_end_is_a_time_in_the_future(world: World, tenant_id: str) -> None:
+    past_or_unclear = ["2020-01-01T00:00:00Z", "2030-01-01T00:00:00", "9999-12-31T23:59:59-14:00"]
+    for expires_at in [*past_or_unclear, "tomorrow", "2100-01-01", "4102444800", 4102444800, ""]:
+        body = {"name": "k", "expires_at": expires_at}
+        error = error_of(await world.admin.post(f"{PATH}/{tenant_id}/api-keys", json=body), 400)
+        assert error["param"] == "expires_at"
 
 
 async def test_times_are_rfc_3339_in_utc(world: World, tenant_id: str) -> None:

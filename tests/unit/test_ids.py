@@ -33,3 +33,18 @@ def test_a_counter_that_wraps_still_gives_valid_ids(start: int) -> None:
     assert first != second
     assert is_id(first, "req")
     assert is_id(second, "req")
+
+
+@given(st.text(max_size=40))
+def test_only_ids_of_that_kind_are_ids(text: str) -> None:
+    body = new_id("dep").removeprefix("dep_")
+    assert not is_id(f"dep_{text}", "dep") or len(text) == len(body)
+    for other in (f"con_{body}", f"dep_{body}\n", f"dep_{body[:-1]}", f"dep_{body}0", f"DEP_{body}", f"dep_{'u' * 26}"):
+        assert not is_id(other, "dep")
+
+
+def test_text_order_is_the_order_of_making() -> None:
+    """To the millisecond; what is made within one is in any order, but always in the same."""
+    made = [new_id("evt") for _ in range(2_000)]
+    assert sorted(made, key=created_at) == sorted(made, key=lambda one: (created_at(one), made.index(one)))
+    assert [created_at(one) for one in sorted(made)] == sorted(created_at(one) for one in made)
