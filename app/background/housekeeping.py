@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from app.errors import StoreUnavailable
 from app.kit.logging import get_logger
 from app.store import changes, claims, idempotency, partitions, workers
 from app.store.events import add_event
@@ -25,8 +24,8 @@ async def run(store: Store) -> None:
                 await tidy(store)
             await watch_nodes(store)
             turn += 1
-        except StoreUnavailable as away:
-            log.warning("housekeeping_waits_for_store", detail=away.detail)
+        except Exception as failure:  # see Reconciler.run: this loop must not end either
+            log.warning("housekeeping_failed", exc_info=failure)
         await asyncio.sleep(NODES_SECONDS)
 
 

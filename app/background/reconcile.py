@@ -61,17 +61,18 @@ class Reconciler:
         self._free = CONCURRENCY
 
     async def run(self) -> None:
+        """Work for ever; what goes wrong is told once and tried again, later each time."""
         failures = 0
         async with asyncio.TaskGroup() as group:
             while True:
                 try:
                     wait_seconds = await self._tick(group)
                     failures = 0
-                except StoreUnavailable as away:
+                except Exception as failure:  # a loop that ended would leave the gateway serving and nothing reconciled
                     failures += 1
                     wait_seconds = delay_seconds(failures, base_seconds=0.25, cap_seconds=10)
                     if failures == 1:
-                        log.warning("reconcile_waits_for_store", detail=away.detail)
+                        log.warning("reconcile_tick_failed", exc_info=failure)
                 await self._hint.wait(wait_seconds)
 
     async def _tick(self, group: asyncio.TaskGroup) -> float:

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.pagination import PageRequest
-from app.store.rows import Reach, newest_first, revise, within
+from app.store.rows import Reach, newest_first, revise, taken_names, within
 from app.store.tables import ConnectionRow, DeploymentRow
 
 _LISTED_LEFT = 20
@@ -70,8 +70,10 @@ async def version(session: AsyncSession, reach: Reach, deployment_id: str) -> in
 
 
 async def create(session: AsyncSession, row: DeploymentRow) -> None:
+    """The name is reserved and the connection held already. Raises NotFound when the tenant is gone."""
     session.add(row)
-    await session.flush()
+    with taken_names():
+        await session.flush()
 
 
 async def wish(session: AsyncSession, row: DeploymentRow, values: Mapping[str, Any]) -> DeploymentRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import func, update
@@ -305,6 +306,24 @@ async def test_a_wish_that_changes_during_a_step_drops_what_the_step_saw(bench: 
     assert row.status == "deleting"
     assert row.lock_token is None
     assert row.due_at is not None
+
+
+async def test_a_defect_in_a_tick_does_not_end_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a database of an older schema: told, tried again, and working as soon as it can."""
+    cloud, claim_due, failures = Cloud(), claims.claim_due, 0
+
+    async def broken_twice(*arguments: Any, **more: Any) -> Any:
+        nonlocal failures
+        failures += 1
+        if failures <= 2:
+            raise ZeroDivisionError
+        return await claim_due(*arguments, **more)
+
+    monkeypatch.setattr(claims, "claim_due", broken_twice)
+    deployment = await bench.deploy()
+    async with bench.reconciling(CloudProvider(cloud)):
+        await bench.until_status(deployment, "running")
+    assert failures > 2
 
 
 async def test_a_node_without_a_live_process_shows_its_models_as_unreachable(bench: Bench) -> None:

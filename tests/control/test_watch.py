@@ -129,16 +129,17 @@ async def test_a_client_that_leaves_frees_its_place(world: World, key: str, depl
         watchers: Watchers = world.app.state.watchers
         async with watching(url, key, deployment["id"]) as lines:
             await next_event(lines)
-            assert watchers._count == 1
+            assert watchers.count == 1
         async with asyncio.timeout(10):
-            while watchers._count:
+            while watchers.count:
                 await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("bound", ["MAX_WATCHERS", "MAX_WATCHERS_OF_KEY"])
 async def test_watchers_are_bounded(
-    world: World, key: str, deployment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    world: World, key: str, deployment: dict[str, Any], monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr("app.control.deployments.watch.MAX_WATCHERS", 0)
+    monkeypatch.setattr(f"app.control.deployments.watch.{bound}", 0)
     answer = await world.client(key).get(f"/api/v1/deployments/{deployment['id']}/watch")
     error_of(answer, 503)
     assert "retry-after" in answer.headers

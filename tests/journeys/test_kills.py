@@ -55,6 +55,7 @@ def test_killed_during_delete_no_model_server_is_left(data_dir: Path, point: str
         assert model_servers(data_dir) == []
 
 
+@pytest.mark.timeout(600)
 def test_fifty_random_kills_leave_one_model_server_for_each_wanted_deployment(data_dir: Path) -> None:
     """Creates and deletes go on while the gateway dies again and again, at any moment."""
     seed = random.randrange(1_000_000)

@@ -132,7 +132,11 @@ async def test_what_is_made_for_a_tenant_that_is_gone_is_not_found(store: Store)
     async def route(session: Session) -> None:
         await routes.create(session, RouteRow(id=new_id("rte"), tenant_id=new_id("ten"), name="chat", targets=[]))
 
-    for work in (connection, route):
+    async def deployment(session: Session) -> None:
+        shared = await make_connection(session, None)
+        await make_deployment(session, new_id("ten"), shared, "bot")
+
+    for work in (connection, route, deployment):
         with pytest.raises(NotFound):
             await store.retry(work)
 

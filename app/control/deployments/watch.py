@@ -11,6 +11,7 @@ stream ends when the deployment is gone and after an hour; the client then asks 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ from app.store import deployments
 
 MAX_WATCHERS = 200
 """In one process: each costs two small queries a second."""
+MAX_WATCHERS_OF_KEY = 40
+"""So that one caller cannot take all places."""
 
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _HEARTBEAT = b": still here\n\n"
@@ -47,24 +50,28 @@ class Watchers:
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self._count = 0
+        self._open: Counter[str] = Counter()
 
     def response(
         self, context: ControlContext, caller: Principal, presented: str | None, deployment_id: str
     ) -> StreamingResponse:
         """The stream. Raises Unavailable when there are too many."""
-        if self._count >= MAX_WATCHERS:
+        if self._open.total() >= MAX_WATCHERS or self._open[caller.api_key_id] >= MAX_WATCHERS_OF_KEY:
             raise Unavailable("Too many watchers. Read the deployment instead, or try later.", retry_after_seconds=10)
-        stream = self._counted(_events(context, self._pace, caller, presented, deployment_id))
+        stream = self._counted(caller, _events(context, self._pace, caller, presented, deployment_id))
         return StreamingResponse(stream, headers=_HEADERS, media_type="text/event-stream")
 
-    async def _counted(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        self._count += 1
+    @property
+    def count(self) -> int:
+        return self._open.total()
+
+    async def _counted(self, caller: Principal, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self._open[caller.api_key_id] += 1
         try:
             async for part in stream:
                 yield part
         finally:
-            self._count -= 1
+            self._open -= Counter([caller.api_key_id])
 
 
 async def _events(
