@@ -8,10 +8,13 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.ids import new_id
+from app.kit.ids import IdSequence
 from app.kit.pagination import PageRequest
 from app.store.rows import newest_first
 from app.store.tables import DeploymentRow, EventRow
+
+_ids = IdSequence("evt")
+"""In order even within a millisecond: the events of one transaction are read in the order they happened."""
 
 
 def add_event(
@@ -26,7 +29,7 @@ def add_event(
     """Write one event in the caller's transaction; `data` has passed the provider's redaction."""
     session.add(
         EventRow(
-            id=new_id("evt"),
+            id=_ids.next(),
             tenant_id=deployment.tenant_id,
             deployment_id=deployment.id,
             operation_id=operation_id or deployment.operation_id,
