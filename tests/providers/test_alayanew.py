@@ -24,6 +24,7 @@ from app.providers.errors import (
 from app.providers.platforms.alayanew.config import AlayaNewCredentials, AlayaNewSettings
 from tests.emulators.alayanew import Account, Fault, Order, running_emulator
 from tests.emulators.alayanew.catalog import BASE_MODEL, LORA_MODEL, model
+from tests.emulators.forward import Forward
 from tests.support.alayanew import DEVICE, EXPERT, PROVIDER, SPEC, TOKEN, connected, lora, platform
 from tests.support.scripted_http import answer, scripted
 
@@ -80,7 +81,7 @@ async def test_the_openai_sdk_reaches_a_service_as_its_upstream_says() -> None:
 async def test_a_service_forwards_to_a_real_server_when_it_is_given_one() -> None:
     async with (
         scripted(answer(b'{"object": "chat.completion"}', headers=b"content-type: application/json\r\n")) as real,
-        running_emulator(account := Account(), forward_to=f"{real.url}/v1") as authority,
+        running_emulator(account := Account(), forward=Forward(f"{real.url}/v1", "real")) as authority,
     ):
         account.delays = account.delays.scaled(0)
         opened = connected(authority, account)

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from tests.emulators.alayanew import catalog
 from tests.emulators.alayanew.rules import Refusal, check_body, check_scale
-from tests.emulators.bailian.faults import Faults
-from tests.emulators.bailian.ledger import Ledger
+from tests.emulators.faults import Faults
+from tests.emulators.ledger import Ledger
 
 _MISSPELT = {"starting": "staring", "stopping": "stoping", "stopped": "stoped"}
 

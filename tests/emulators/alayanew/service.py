@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -18,16 +17,15 @@ from starlette.routing import Route
 from tests.emulators.alayanew.account import Account, Held
 from tests.emulators.alayanew.control import read_body
 from tests.emulators.alayanew.rules import Refusal
+from tests.emulators.forward import Forward, forwarded
 
 WORDS = ("I", " am", " an", " emulated", " service", ".")
 _USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
 
 
 class Service:
-    """`forward_to` is a base URL up to `/v1`, with `forward_model` the name that it knows."""
-
-    def __init__(self, account: Account, forward_to: str | None, forward_model: str | None) -> None:
-        self.account, self.forward_to, self.forward_model = account, forward_to, forward_model
+    def __init__(self, account: Account, forward: Forward | None) -> None:
+        self.account, self.forward = account, forward
 
     def routes(self) -> list[Route]:
         base = "/svc/{id:str}/v1"
@@ -45,8 +43,8 @@ class Service:
         except Refusal as refusal:
             return _openai_error(refusal)
         held.calls += 1
-        if self.forward_to:
-            return await self._forward(body)
+        if self.forward:
+            return await forwarded(self.forward, body) or _openai_error(Refusal("Bad Gateway", 502))
         if body.get("stream"):
             return StreamingResponse(_chunks(body), media_type="text/event-stream")
         message = {"role": "assistant", "content": "".join(WORDS)}
@@ -75,27 +73,6 @@ class Service:
 
     def _names(self, held: Held) -> list[str]:
         return [*held.body["servedName"], *self.account.adapters(held)]
-
-    async def _forward(self, body: dict[str, Any]) -> Response:
-        client = httpx2.AsyncClient(timeout=120, trust_env=False)
-        payload = {**body, "model": self.forward_model or body["model"]}
-        try:
-            request = client.build_request("POST", f"{self.forward_to}/chat/completions", json=payload)
-            answer = await client.send(request, stream=True)
-        except httpx2.HTTPError:
-            await client.aclose()
-            return _openai_error(Refusal("Bad Gateway", 502))
-
-        async def parts() -> AsyncIterator[bytes]:
-            try:
-                async for part in answer.aiter_bytes():
-                    yield part
-            finally:
-                await answer.aclose()
-                await client.aclose()
-
-        kind = answer.headers.get("content-type", "application/json")
-        return StreamingResponse(parts(), answer.status_code, headers={"content-type": kind})
 
 
 def _chunks(body: dict[str, Any]) -> Iterator[str]:

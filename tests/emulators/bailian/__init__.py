@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from tests.emulators.bailian.account import Account, Delays, Switches
 from tests.emulators.bailian.app import create_emulator, running_emulator
-from tests.emulators.bailian.faults import Fault, Order
-from tests.emulators.bailian.service import Forward
+from tests.emulators.faults import Fault, Order
+from tests.emulators.forward import Forward
 
 __all__ = ["Account", "Delays", "Fault", "Forward", "Order", "Switches", "create_emulator", "running_emulator"]

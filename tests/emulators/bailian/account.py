@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from tests.emulators.bailian import catalog
-from tests.emulators.bailian.faults import Faults
-from tests.emulators.bailian.ledger import Ledger
 from tests.emulators.bailian.rules import Refusal, check_create, not_found, read_size
+from tests.emulators.faults import Faults
+from tests.emulators.ledger import Ledger
 
 GONE = "GONE"
 _LIVING = frozenset({"PENDING", "DEPLOYING", "RUNNING", "UPDATING", "SCALING", "STOPPED", "FAILED"})

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -19,20 +17,12 @@ from starlette.routing import Route
 from tests.emulators.bailian.account import SERVING, Account
 from tests.emulators.bailian.control import authorise, read_body
 from tests.emulators.bailian.rules import Refusal
+from tests.emulators.forward import Forward, forwarded
 
 WORDS = ("I", " am", " an", " emulated", " deployment", ".")
 _USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
 _NATIVE_USAGE = {"input_tokens": 3, "output_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
 _NATIVE = "/api/v1/services/aigc/text-generation/generation"
-
-
-@dataclass(frozen=True)
-class Forward:
-    """A real OpenAI-compatible server: base URL up to `/v1`, its model's name, and its key where it wants one."""
-
-    base_url: str
-    model: str
-    api_key: str | None = field(default=None, repr=False)
 
 
 class Service:
@@ -54,7 +44,8 @@ class Service:
         except Refusal as refusal:
             return _openai_error(refusal)
         if self.forward:
-            return await _forwarded(self.forward, body)
+            silent = Refusal(503, "ModelUnavailable", "The model does not answer.")
+            return await forwarded(self.forward, body) or _openai_error(silent)
         if body.get("stream"):
             return StreamingResponse(_chunks(body), media_type="text/event-stream")
         message = {"role": "assistant", "content": "".join(WORDS)}
@@ -105,31 +96,6 @@ class Service:
         if held.status(self.account.clock()) not in SERVING:
             raise Refusal(400, "ModelUnavailable", f"The model {held.id} is not running.")
         return body
-
-
-async def _forwarded(to: Forward, body: dict[str, Any]) -> Response:
-    """The real server's answer, part by part as it comes."""
-    client = httpx2.AsyncClient(timeout=120, trust_env=False)
-    headers = {"authorization": f"Bearer {to.api_key}"} if to.api_key else {}
-    request = client.build_request(
-        "POST", f"{to.base_url}/chat/completions", json={**body, "model": to.model}, headers=headers
-    )
-    try:
-        answer = await client.send(request, stream=True)
-    except httpx2.HTTPError:
-        await client.aclose()
-        return _openai_error(Refusal(503, "ModelUnavailable", "The model does not answer."))
-
-    async def parts() -> AsyncIterator[bytes]:
-        try:
-            async for part in answer.aiter_bytes():
-                yield part
-        finally:
-            await answer.aclose()
-            await client.aclose()
-
-    kind = answer.headers.get("content-type", "application/json")
-    return StreamingResponse(parts(), answer.status_code, headers={"content-type": kind})
 
 
 def _chunks(body: dict[str, Any]) -> Iterator[str]:

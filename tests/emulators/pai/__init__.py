@@ -23,8 +23,8 @@ What can be turned, all of it while it runs:
 
 from __future__ import annotations
 
-from tests.emulators.bailian.faults import Fault, Order
-from tests.emulators.bailian.service import Forward
+from tests.emulators.faults import Fault, Order
+from tests.emulators.forward import Forward
 from tests.emulators.pai.account import Account, Delays, Switches
 from tests.emulators.pai.app import create_emulator, running_emulator
 

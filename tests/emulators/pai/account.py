@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from tests.emulators.bailian.faults import Faults
-from tests.emulators.bailian.ledger import Ledger
+from tests.emulators.faults import Faults
+from tests.emulators.ledger import Ledger
 from tests.emulators.pai import catalog
 from tests.emulators.pai.refusal import Refusal, not_found
 

@@ -8,15 +8,14 @@ one is given: then only the model's name differs.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.emulators.bailian.service import Forward
+from tests.emulators.forward import Forward, forwarded
 from tests.emulators.pai.account import Account, Held
 
 WORDS = ("I", " am", " an", " emulated", " service", ".")
@@ -53,7 +52,7 @@ class Service:
         if body.get("model") not in {_served_name(held), *self.account.switches.adapters}:
             return _error(404, f"The model `{body.get('model')}` does not exist.")
         if self.forward:
-            return await _forwarded(self.forward, body)
+            return await forwarded(self.forward, body) or PlainTextResponse("upstream connect error", 503)
         if body.get("stream"):
             return StreamingResponse(_chunks(body), media_type="text/event-stream")
         choice = {"index": 0, "message": {"role": "assistant", "content": "".join(WORDS)}, "finish_reason": "stop"}
@@ -82,30 +81,6 @@ def _served_name(held: Held) -> str:
     words = str(held.config.get("containers", [{}])[0].get("script", "")).split()
     flag = "--served-model-name"
     return words[words.index(flag) + 1] if flag in words[:-1] else "/model"
-
-
-async def _forwarded(to: Forward, body: dict[str, Any]) -> Response:
-    """The real server's answer, part by part as it comes."""
-    client = httpx2.AsyncClient(timeout=120, trust_env=False)
-    headers = {"authorization": f"Bearer {to.api_key}"} if to.api_key else {}
-    url = f"{to.base_url}/chat/completions"
-    request = client.build_request("POST", url, json={**body, "model": to.model}, headers=headers)
-    try:
-        answer = await client.send(request, stream=True)
-    except httpx2.HTTPError:
-        await client.aclose()
-        return PlainTextResponse("upstream connect error", 503)
-
-    async def parts() -> AsyncIterator[bytes]:
-        try:
-            async for part in answer.aiter_bytes():
-                yield part
-        finally:
-            await answer.aclose()
-            await client.aclose()
-
-    kind = answer.headers.get("content-type", "application/json")
-    return StreamingResponse(parts(), answer.status_code, headers={"content-type": kind})
 
 
 def _chunks(body: dict[str, Any]) -> Iterator[str]:
