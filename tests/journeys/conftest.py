@@ -50,3 +50,12 @@ def deploy(gateway: Gateway, tenant: Tenant, name: str, **more: Any) -> str:
     answer = gateway.api("POST", "/deployments", key=tenant.key, json=body)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
+
+
+def wait_answers(gateway: Gateway, tenant: Tenant, model: str) -> None:
+    """Until the directory has followed what the control plane already shows."""
+    until(
+        lambda: gateway.chat(tenant.key, model, max_tokens=1).status_code == 200,
+        f"{model} answers",
+        context=gateway.log_tail,
+    )

@@ -11,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.journeys.conftest import deploy, make_local_connection, make_tenant
+from tests.journeys.conftest import deploy, make_local_connection, make_tenant, wait_answers
 from tests.support.gateway import Gateway, model_servers, until
 
 NODE = Path(__file__).parent / "node"
@@ -24,6 +24,7 @@ def test_a_tenant_deploys_chats_stops_starts_and_deletes(gateway: Gateway, data_
     make_local_connection(gateway)
     deployment = deploy(gateway, tenant, "bot")
     gateway.wait_status(deployment, "running")
+    wait_answers(gateway, tenant, "bot")
 
     client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=tenant.key, max_retries=0)
     assert _streamed(client)
@@ -42,6 +43,7 @@ def test_a_tenant_deploys_chats_stops_starts_and_deletes(gateway: Gateway, data_
 
     gateway.api("POST", f"/deployments/{deployment}/start", key=tenant.key, json={})
     gateway.wait_status(deployment, "running")
+    wait_answers(gateway, tenant, "bot")
     assert _streamed(client)
 
     gateway.api("DELETE", f"/deployments/{deployment}", key=tenant.key)
@@ -50,6 +52,7 @@ def test_a_tenant_deploys_chats_stops_starts_and_deletes(gateway: Gateway, data_
         "the deployment is gone",
         context=gateway.log_tail,
     )
+    until(lambda: gateway.chat(tenant.key, "bot").status_code == 404, "the directory knows that it is gone")
     with pytest.raises(openai.NotFoundError) as gone:
         _streamed(client)
     assert gone.value.code == "model_not_found"
@@ -65,6 +68,7 @@ def test_the_node_sdk_streams_and_reads_our_errors(gateway: Gateway) -> None:
     tenant = make_tenant(gateway, "acme")
     make_local_connection(gateway)
     gateway.wait_status(deploy(gateway, tenant, "bot"), "running")
+    wait_answers(gateway, tenant, "bot")
     answer = _node(gateway.url, tenant.key, "bot")
     assert answer["text"]
     assert answer["chunks"] > 1
