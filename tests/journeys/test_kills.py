@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,13 +21,27 @@ CREATE_POINTS = [point for point in POINTS if point.startswith(("create.", "loca
 DELETE_POINTS = [point for point in POINTS if point.startswith(("delete.", "local.stopped"))]
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of a stopped gateway whose registry has a tenant and a connection to this host."""
+    directory = tmp_path_factory.mktemp("prepared") / "data"
+    with running(directory) as gateway:
+        make_tenant(gateway, "acme")
+        make_local_connection(gateway)
+    return directory
+
+
+@pytest.fixture
+def data_dir(prepared: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(prepared, tmp_path / "data")
+
+
 def test_every_named_point_is_gone_through_here() -> None:
     assert sorted(CREATE_POINTS + DELETE_POINTS) == sorted(POINTS)
 
 
 @pytest.mark.parametrize("point", CREATE_POINTS)
 def test_killed_during_create_there_is_exactly_one_model_server(data_dir: Path, point: str) -> None:
-    prepare(data_dir)
     armed = start(data_dir, env={"MODELPORT_CRASH_AT": point})
     armed.wait_ready()
     with suppress(httpx.TransportError):  # it may die before it answers
@@ -40,7 +55,6 @@ def test_killed_during_create_there_is_exactly_one_model_server(data_dir: Path, 
 
 @pytest.mark.parametrize("point", DELETE_POINTS)
 def test_killed_during_delete_no_model_server_is_left(data_dir: Path, point: str) -> None:
-    prepare(data_dir)
     with running(data_dir) as gateway:
         request_deployment(gateway)
         wait_running(gateway)
@@ -60,7 +74,6 @@ def test_fifty_random_kills_leave_one_model_server_for_each_wanted_deployment(da
     """Creates and deletes go on while the gateway dies again and again, at any moment."""
     seed = random.randrange(1_000_000)
     dice = random.Random(seed)
-    prepare(data_dir)
     for number in range(50):
         gateway = start(data_dir)
         gateway.wait_ready()
@@ -75,13 +88,6 @@ def test_fifty_random_kills_leave_one_model_server_for_each_wanted_deployment(da
         until(lambda: settled(gateway), f"everything has settled (seed {seed})", seconds=60, context=gateway.log_tail)
         assert len(model_servers(data_dir)) == len(deployments(gateway)), f"seed {seed}"
     until(lambda: not model_servers(data_dir), "every model server has ended")
-
-
-def prepare(data_dir: Path) -> None:
-    """A registry with a tenant and a connection, and nothing running."""
-    with running(data_dir) as gateway:
-        make_tenant(gateway, "acme")
-        make_local_connection(gateway)
 
 
 def request_deployment(gateway: Gateway, name: str = "bot") -> None:
