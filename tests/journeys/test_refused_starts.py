@@ -60,6 +60,7 @@ def test_data_of_another_postgres_major_is_named(data_dir: Path) -> None:
         "k1",
         ":" + base64.b64encode(os.urandom(32)).decode(),
     ],
+    ids=["all zeros", "16 bytes", "no key", "no id"],
 )
 def test_a_weak_master_key_is_refused(data_dir: Path, keys: str) -> None:
     assert "MODELPORT_MASTER_KEYS" in refusal(data_dir, master_keys=keys)

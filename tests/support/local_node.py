@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from app.domain.deployment import CreateDevice, DeploymentSpec, Observation, Sta
 from app.kit.http import HttpVendorClient
 from app.kit.net import AddressPolicy
 from app.providers.base import Device, OpenConnection
+from app.providers.errors import ProviderBusy
 from app.providers.local_host import LocalHost
 from app.providers.local_loader import load_local_host
 from app.providers.platforms.local.provider import LocalProvider
@@ -82,10 +83,11 @@ class Node:
     async def until(self, status: Status, token: str = TOKEN, spec: DeploymentSpec = TOY) -> Observation:
         async with asyncio.timeout(HANG_GUARD_SECONDS):
             while True:
-                seen = await self.get(token, spec)
-                assert seen is not None, "the server is gone"
-                if seen.status is status:
-                    return seen
+                with suppress(ProviderBusy):  # a moment without an answer; the reconciler asks again as well
+                    seen = await self.get(token, spec)
+                    assert seen is not None, "the server is gone"
+                    if seen.status is status:
+                        return seen
                 await asyncio.sleep(0.02)
 
     async def until_gone(self, token: str = TOKEN) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.store.tables.api_keys import ApiKeyRow, PepperRow
+from app.store.tables.catalog import CatalogModelRow, CatalogSyncRow
 from app.store.tables.connections import ConnectionRow
 from app.store.tables.deployments import DeploymentRow, EventRow, OperationRow
 from app.store.tables.idempotency_keys import IdempotencyKeyRow
@@ -13,6 +14,8 @@ from app.store.tables.workers import ChangeRow, WorkerRow
 
 __all__ = [
     "ApiKeyRow",
+    "CatalogModelRow",
+    "CatalogSyncRow",
     "ChangeRow",
     "ConnectionRow",
     "DeploymentRow",

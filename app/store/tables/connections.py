@@ -29,3 +29,5 @@ class ConnectionRow(Timestamps, Row):
     status: Mapped[str] = mapped_column(String(16), server_default="unchecked")
     status_reason: Mapped[str | None] = mapped_column(String(2000))
     checked_at: Mapped[datetime | None]
+    throttled_until: Mapped[datetime | None]
+    """The platform asked this account, whichever replica spoke for it, to wait until then."""

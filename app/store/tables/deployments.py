@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, text
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.base import Id, Row, Timestamps
@@ -24,6 +24,13 @@ class DeploymentRow(Timestamps, Row):
         Index("ix_deployments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("ix_deployments_tenant_id_id", "tenant_id", "id"),
         Index("ix_deployments_connection_id", "connection_id"),
+        Index(
+            "uq_deployments_connection_id_external_id",
+            "connection_id",
+            "external_id",
+            unique=True,
+            postgresql_where=text("external_id IS NOT NULL AND status <> 'deleted'"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -48,6 +55,9 @@ class DeploymentRow(Timestamps, Row):
     generation: Mapped[int] = mapped_column(BigInteger, server_default="1")
     operation_id: Mapped[str | None] = mapped_column(Id)
     """The latest operation; it is active or the last one to have ended."""
+
+    adopted: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """It existed on the platform before we knew it."""
 
     # The observation: the reconciler's.
     status: Mapped[str] = mapped_column(String(16))

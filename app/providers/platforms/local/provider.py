@@ -137,6 +137,9 @@ class LocalProvider(Provider):
             return None
         place = supervisor.place(external_id)
         health = await probe.ask(host, place, sight)
+        if not health.ready and sight.run and sight.run.ready:
+            # A server that served is silent: it may have ended since the look above.
+            sight = await _on_thread(lambda: supervisor.look(external_id)) or sight
         if health.ready:
             await _on_thread(lambda: supervisor.note_ready(external_id, sight.record.generation))
         return observe(host, place, sight, health, spec)
