@@ -1,7 +1,7 @@
 # Everything a contributor or a CI machine calls. `make help` lists it.
 #
 #   PYTHON=python3.12   another interpreter for .venv (3.11 or newer)
-#   PORT=9000           where `make run` listens
+#   PORT=9000           where `make run` and `make sandbox` listen
 #   ARGS="-k stream"    more arguments for pytest
 #   UPGRADE=1           let `make lock` take newer versions
 
@@ -13,7 +13,7 @@ SPEC   := openapi/modelport.json
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint types imports openapi openapi-check readme readme-check locks-check lock migrate \
-        image bench sandbox ready-to-run ready-to-test
+        image bench bench-quick bench-kills sandbox ready-to-run ready-to-test
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,11 +65,17 @@ image: ## build the container image with whatever builds images here (buildah, p
 	  if $$engine info >/dev/null 2>&1; then exec $$engine build -t modelport .; fi; done; \
 	  echo "image: needs docker, podman or buildah"; exit 2
 
-bench: ## arrives with the data plane's second half
-	@echo "make bench arrives with the benchmarks of the data plane"; exit 2
+bench: ready-to-test ## Modelport against nginx on this machine, every feature on, about 8 minutes (ARGS="--only live,tls")
+	@$(BIN)/python -m bench $(ARGS)
 
-sandbox: ## arrives with the platform emulators
-	@echo "make sandbox arrives with the platform emulators"; exit 2
+bench-quick: ready-to-test ## the same in two minutes: to see that all of it works
+	@$(BIN)/python -m bench --quick $(ARGS)
+
+bench-kills: ready-to-test ## kill -9 two gateways hundreds of times under load: nothing paid twice, nothing lost (ARGS="--kills 50")
+	@$(BIN)/python -m bench.kills $(ARGS)
+
+sandbox: ready-to-run ## make run with the four platforms emulated, and a connection for each (PORT=8080)
+	@exec $(BIN)/python -m tests.emulators.sandbox --port $(PORT)
 
 ready-to-run: | python
 	@$(PYTHON) scripts/prepare.py run

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.background.outcome import Outcome
+from app.domain.connection import ConnectionStatus
 from app.domain.deployment import Observation
 from app.kit.secrets import Keyring
-from app.store import changes, claims, clock, connections, names
+from app.store import changes, claims, clock, connections, deployments, names
 from app.store.claims import Claim
 from app.store.events import add_event
 from app.store.session import Session
@@ -30,7 +31,8 @@ _VISIBLE = _ROUTED | {
 
 
 async def apply(session: Session, claim: Claim, outcome: Outcome, keyring: Keyring) -> bool:
-    """Write it all, or nothing when the claim has gone stale."""
+    """Write it all, or, when the claim has gone stale, only what was learned of the account."""
+    await _note_account(session, claim, outcome)
     columns = {**outcome.columns, **_observation_columns(claim, outcome.observation, keyring)}
     changed = {name for name, value in columns.items() if _differs(value, getattr(claim.deployment, name))}
     due = None if outcome.due_seconds is None else clock.seconds_from_now(outcome.due_seconds)
@@ -43,11 +45,21 @@ async def apply(session: Session, claim: Claim, outcome: Outcome, keyring: Keyri
         add_event(session, claim.deployment, event.type, event.message, event.data, operation_id=operation_id)
     if outcome.release_name:
         await names.release(session, claim.deployment.id)
-    if outcome.connection_failed:
-        await connections.mark_auth_failed(session, claim.connection.id, outcome.connection_failed)
     if changed & _ROUTED:
         await changes.record(session, "deployment", claim.deployment.id)
     return True
+
+
+async def _note_account(session: Session, claim: Claim, outcome: Outcome) -> None:
+    """The connection's row comes before its deployments' in every transaction, so that none waits for another."""
+    connection = claim.connection
+    if outcome.throttled_seconds is not None:
+        await connections.throttle(session, connection.id, outcome.throttled_seconds)
+    if outcome.connection_failed:
+        await connections.mark_auth_failed(session, connection.id, outcome.connection_failed)
+    refused_before = connection.status == ConnectionStatus.AUTH_FAILED
+    if outcome.answered and refused_before and await connections.mark_recovered(session, connection.id):
+        await changes.record(session, "deployment", *await deployments.look_again(session, connection.id))
 
 
 def _observation_columns(claim: Claim, seen: Observation | None, keyring: Keyring) -> dict[str, Any]:

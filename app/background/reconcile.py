@@ -9,11 +9,13 @@ lost. A deployment is acted on by whoever holds its claim; a stale holder's writ
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from app.background import outcome as follow
 from app.background import steps
 from app.background.apply import apply
+from app.background.giving_up import give_up
 from app.background.outcome import Outcome, Pace
 from app.background.steps import Work, open_work
 from app.domain.connection import Connection
@@ -29,6 +31,7 @@ from app.providers.base import OpenConnection, Provider
 from app.providers.errors import ProviderBusy
 from app.store import claims
 from app.store.claims import Claim
+from app.store.due import Turns
 from app.store.session import Store
 
 CONCURRENCY = 16
@@ -58,7 +61,15 @@ class Reconciler:
         self._node_id = node_id
         self._pace = pace
         self._hint = hint
-        self._free = CONCURRENCY
+        self._busy: Counter[str] = Counter()
+
+    @property
+    def _free(self) -> int:
+        return CONCURRENCY - self._busy.total()
+
+    @property
+    def _turns(self) -> Turns:
+        return Turns(+self._busy, probe_seconds=follow.PROBE_FACTOR * self._pace.poll_seconds)
 
     async def run(self) -> None:
         """Work for ever; what goes wrong is told once and tried again, later each time."""
@@ -78,12 +89,12 @@ class Reconciler:
     async def _tick(self, group: asyncio.TaskGroup) -> float:
         """Claim and start what is due; returns how long there is nothing more to do."""
         for claim in await self._claim():
-            self._free -= 1
+            self._busy[claim.connection.id] += 1
             group.create_task(self._guarded(claim), name=f"reconcile {claim.deployment.id}")
         if self._free == 0:
             return self._pace.poll_seconds
         async with self._store.read() as session:
-            soonest = await claims.seconds_until_due(session, node_id=self._node_id)
+            soonest = await claims.seconds_until_due(session, node_id=self._node_id, rules=self._turns)
         return self._pace.poll_seconds if soonest is None else min(max(soonest, 0.02), self._pace.poll_seconds)
 
     async def _claim(self) -> Sequence[Claim]:
@@ -91,7 +102,7 @@ class Reconciler:
             return ()
         async with self._store.write() as session:
             return await claims.claim_due(
-                session, worker_id=self._worker_id, node_id=self._node_id, limit=min(self._free, 4)
+                session, worker_id=self._worker_id, node_id=self._node_id, limit=min(self._free, 4), rules=self._turns
             )
 
     async def _guarded(self, claim: Claim) -> None:
@@ -103,7 +114,7 @@ class Reconciler:
         except Exception:
             log.exception("reconcile_failed", deployment_id=claim.deployment.id)
         finally:
-            self._free += 1
+            self._busy[claim.connection.id] -= 1
             self._hint.give()
 
     async def reconcile(self, claim: Claim) -> None:
@@ -126,8 +137,14 @@ class Reconciler:
         if outcome is None:
             return
         reach_observed(claim, outcome)
-        await self._store.retry(lambda session: apply(session, claim, outcome, self._keyring))
+        await self._write(claim, outcome)
         log.debug("reconciled", deployment_id=claim.deployment.id, status=outcome.columns.get("status"))
+
+    async def _write(self, claim: Claim, outcome: Outcome) -> None:
+        try:
+            await self._store.retry(lambda session: apply(session, claim, outcome, self._keyring))
+        except claims.ExternalIdTaken:
+            await self._store.retry(lambda session: apply(session, claim, follow.HELD_BY_ANOTHER, self._keyring))
 
     async def _act(self, action: Action, work: Work) -> Outcome:
         match action:
@@ -147,7 +164,7 @@ class Reconciler:
             case Action.MARK_DELETED:
                 return follow.deleted(work.claim)
             case Action.GIVE_UP:
-                return follow.given_up(work.claim)
+                return await give_up(work, self._store)
             case Action.NOTHING:
                 return Outcome()
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from app.background import outcome as follow
+from app.background import sight
 from app.background.outcome import Event, Outcome, Pace
 from app.domain.connection import Connection
 from app.domain.deployment import DeploymentSpec
@@ -35,6 +36,8 @@ from app.store.values import connection_of, spec_of
 
 CALL_SECONDS = 40
 """The longest a provider call may take; a claim with less left starts none."""
+
+_FOUND_TAKEN = "waiting: what carries this deployment's device at the platform is held by another deployment"
 
 Answer = TypeVar("Answer")
 log = get_logger(__name__)
@@ -73,23 +76,24 @@ async def create(work: Work, store: Store) -> Outcome:
     reach("create.intended")
     try:
         device = Device(work.provider.capabilities.create_device, token)
-        made: Created = await _call(work, work.provider.create(work.opened, work.spec, device))
+        made: Created = await call(work, work.provider.create(work.opened, work.spec, device))
     except ProviderError as error:
         return _create_failed(work, error)
     reach("create.called")
-    async with store.write() as session:
-        await claims.record_external_id(session, work.claim.deployment.id, token, made.external_id)
+    if not await _record(work, store, token, made.external_id):
+        return follow.taken(work.claim, made.external_id)
     reach("create.identified")
     events = (Event("created", "The platform accepted the deployment.", {"external_id": made.external_id}),)
     if made.observation is None:
-        return Outcome(submitted=True, events=events, due_seconds=0)
-    seen = follow.observed(work.claim, made.observation, work.provider.capabilities, work.pace)
+        return Outcome(submitted=True, events=events, due_seconds=0, answered=True)
+    seen = sight.observed(work.claim, made.observation, work.provider.capabilities, work.pace)
     return Outcome(
         columns=seen.columns,
         observation=seen.observation,
         submitted=True,
         events=(*events, *seen.events),
         due_seconds=0,
+        answered=True,
     )
 
 
@@ -99,16 +103,18 @@ async def find(work: Work, store: Store) -> Outcome:
     assert token is not None  # noqa: S101 - written together with the intent
     try:
         device = Device(work.provider.capabilities.create_device, token)
-        external_id = await _call(work, work.provider.find(work.opened, work.spec, device))
+        external_id = await call(work, work.provider.find(work.opened, work.spec, device))
     except ProviderError as error:
         return follow.postponed(work.claim, error, work.pace)
+    absent = Outcome(
+        columns={"absences": work.claim.deployment.absences + 1}, due_seconds=_look_again_seconds(work), answered=True
+    )
     if external_id is None:
-        absences = work.claim.deployment.absences + 1
-        return Outcome(columns={"absences": absences}, due_seconds=_look_again_seconds(work))
-    async with store.write() as session:
-        await claims.record_external_id(session, work.claim.deployment.id, token, external_id)
+        return absent
+    if not await _record(work, store, token, external_id):
+        return replace(absent, columns={**absent.columns, "status_reason": _FOUND_TAKEN})
     event = Event("found", "An earlier create had reached the platform; adopted.", {"external_id": external_id})
-    return Outcome(submitted=True, events=(event,), due_seconds=0)
+    return Outcome(submitted=_is_what_was_found(work.claim), events=(event,), due_seconds=0, answered=True)
 
 
 async def submit(work: Work) -> Outcome:
@@ -116,7 +122,7 @@ async def submit(work: Work) -> Outcome:
     operation = work.claim.operation
     assert operation is not None  # noqa: S101 - next_action chose it
     try:
-        await _call(work, _verb(work, OperationType(operation.type)))
+        await call(work, _verb(work, OperationType(operation.type)))
     except ProviderRefused as error:
         if isinstance(error, CredentialsRefused):
             return follow.postponed(work.claim, error, work.pace)
@@ -130,7 +136,7 @@ async def delete(work: Work) -> Outcome:
     """Ask the platform to delete; refusals are retried for ever, because it may still cost money."""
     reach("delete.claimed")
     try:
-        await _call(work, work.provider.delete(work.opened, work.external_id))
+        await call(work, work.provider.delete(work.opened, work.external_id))
     except ProviderError as error:
         return follow.postponed(work.claim, error, work.pace)
     reach("delete.called")
@@ -142,12 +148,12 @@ async def delete(work: Work) -> Outcome:
 async def observe(work: Work) -> Outcome:
     """Look at the platform and take over what it shows."""
     try:
-        seen = await _call(work, work.provider.get(work.opened, work.external_id, work.spec))
+        seen = await call(work, work.provider.get(work.opened, work.external_id, work.spec))
     except ProviderError as error:
         return follow.postponed(work.claim, error, work.pace)
     if seen is None:
-        return follow.absent(work.claim, work.provider.capabilities, work.pace)
-    return follow.observed(work.claim, seen, work.provider.capabilities, work.pace)
+        return sight.absent(work.claim, work.provider.capabilities, work.pace)
+    return sight.observed(work.claim, seen, work.provider.capabilities, work.pace)
 
 
 def drain(work: Work) -> Outcome:
@@ -168,6 +174,23 @@ async def _intend(work: Work, store: Store, token: str) -> bool:
             return False
         if work.claim.operation is not None:
             await claims.start_operation(session, work.claim.operation.id)
+    return True
+
+
+def _is_what_was_found(claim: Claim) -> bool:
+    """Whether the active operation has reached the platform with the create that was found. A delete, or a newer
+    size or spec, has replaced that create and is still to be submitted."""
+    replaced_by = {OperationType.DELETE, OperationType.SCALE, OperationType.UPDATE}
+    return claim.operation is not None and claim.operation.type not in replaced_by
+
+
+async def _record(work: Work, store: Store, token: str, external_id: str) -> bool:
+    """Commit the id of what the create made, alone; False when another deployment holds it."""
+    try:
+        async with store.write() as session:
+            await claims.record_external_id(session, work.claim.deployment.id, token, external_id)
+    except claims.ExternalIdTaken:
+        return False
     return True
 
 
@@ -201,7 +224,7 @@ def _verb(work: Work, type_: OperationType) -> Awaitable[None]:
             raise AssertionError(f"{type_} is not submitted")
 
 
-async def _call(work: Work, call: Awaitable[Answer]) -> Answer:
+async def call(work: Work, call: Awaitable[Answer]) -> Answer:
     """One provider call under the deadline; whatever it raises leaves as a ProviderError.
 
     A defect of an adapter counts as unclear: assuming that nothing happened could pay twice.

@@ -31,6 +31,9 @@ class Api:
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._json("POST", path, body)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._json("PATCH", path, body)
+
     def find(self, path: str, name: str) -> Any:
         """The resource of that name in a list, or None; reads every page."""
         token = ""

@@ -146,10 +146,9 @@ def _until(holds: Callable[[], bool], limit_seconds: float, otherwise: str) -> N
         time.sleep(0.1)
 
 
-def _snippets(base_url: str, data_dir: Path, keys: Keys) -> str:
-    python = Path(sys.executable)
-    python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    kept = f"$({python} -c \"import json; print(json.load(open('{data_dir}/bootstrap.json'))['tenant_key'])\")"
+def key_lines(keys: Keys, data_dir: Path) -> str:
+    """The keys, when they are to be shown, and the line that puts the tenant's into the reader's shell."""
+    kept = f"$({python()} -c \"import json; print(json.load(open('{data_dir}/bootstrap.json'))['tenant_key'])\")"
     secrets = (
         f"\n  admin key   {keys.admin}\n  tenant key  {keys.tenant}\n"
         f"  (shown this once; kept in {data_dir}/bootstrap.json)\n"
@@ -157,20 +156,30 @@ def _snippets(base_url: str, data_dir: Path, keys: Keys) -> str:
     return f"""{secrets if keys.shown else ""}
 Paste into another terminal:
 
-  export MP_KEY={keys.tenant if keys.shown else kept}
+  export MP_KEY={keys.tenant if keys.shown else kept}"""
+
+
+def python() -> Path:
+    """This interpreter, as short as it can be written in the reader's directory."""
+    found = Path(sys.executable)
+    return found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found
+
+
+def _snippets(base_url: str, data_dir: Path, keys: Keys) -> str:
+    return f"""{key_lines(keys, data_dir)}
 
   curl -N {base_url}/v1/chat/completions -H "Authorization: Bearer $MP_KEY" \\
     -H "Content-Type: application/json" \\
     -d '{{"model": "{DEPLOYMENT}", "stream": true, "max_tokens": 60,
          "messages": [{{"role": "user", "content": "Say hello."}}]}}'
 
-  {python} - <<'END'
-  import os
-  from openai import OpenAI
-  client = OpenAI(base_url="{base_url}/v1", api_key=os.environ["MP_KEY"])
-  for chunk in client.chat.completions.create(
-      model="{DEPLOYMENT}", max_tokens=60, stream=True, messages=[{{"role": "user", "content": "Say hello."}}]):
-      print(chunk.choices[0].delta.content or "", end="", flush=True)
-  END
+{python()} - <<'END'
+import os
+from openai import OpenAI
+client = OpenAI(base_url="{base_url}/v1", api_key=os.environ["MP_KEY"])
+for chunk in client.chat.completions.create(
+    model="{DEPLOYMENT}", max_tokens=60, stream=True, messages=[{{"role": "user", "content": "Say hello."}}]):
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
+END
 
 API and docs: {base_url}/docs   Ctrl-C stops everything."""

@@ -53,6 +53,7 @@ _TAGS = {
     "deployments": "Models that run on a platform: what is wished, what is observed.",
     "operations": "Changes asked of deployments, and how they went.",
     "connections": "Accounts at platforms: address, region and sealed credentials.",
+    "catalog": "What can be deployed where, in which plans and steps.",
     "providers": "The platforms there are, and what each can do.",
     "routes": "Model names to call, and the deployments behind them.",
     "tenants": "Boundaries of isolation and billing.",

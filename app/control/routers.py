@@ -8,7 +8,9 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from app.control.api_keys.router import router as api_keys
+from app.control.catalog.router import router as catalog
 from app.control.connections.router import router as connections
+from app.control.deployments.router import adoptions
 from app.control.deployments.router import router as deployments
 from app.control.health.router import router as health
 from app.control.me.router import router as me
@@ -21,6 +23,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     deployments,
     operations,
     connections,
+    adoptions,
+    catalog,
     providers,
     routes,
     tenants,

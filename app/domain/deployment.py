@@ -99,9 +99,10 @@ class UpstreamSpec:
     """Where a deployment is called, as data; the data plane sends exactly this.
 
     `base_url` ends before the endpoint's name (`…/v1`). `auth_value` is the whole header value
-    (`Bearer …`, a raw token). `served_models` maps a name that callers use (the deployment's own
-    name is the key "") to the name the server knows; LoRA adapters by their names. `exempt` is the
-    one `ip:port` that this upstream may use past the address policy; only `local` sets it.
+    (`Bearer …`, a raw token); `headers` are others that go with every call, none of them a secret.
+    `served_models` maps a name that callers use (the deployment's own name is the key "") to the
+    name the server knows; LoRA adapters by their names. `exempt` is the one `ip:port` that this
+    upstream may use past the address policy; only `local` sets it.
     """
 
     base_url: str
@@ -110,6 +111,7 @@ class UpstreamSpec:
     served_models: Mapping[str, str] = field(default_factory=dict)
     exempt: str | None = None
     stream_usage: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class Situation:
 def next_action(at: Situation, rules: Rules) -> Action:
     """The reconciler's decision; see the module's drawing."""
     if at.status is Status.DELETED:
-        return Action.NOTHING
+        return Action.OBSERVE if _may_come_back(at) else Action.NOTHING
     if at.external_id is None and at.intended_at is not None:
         return _find_out(at, rules)
     if at.wanted is Wanted.DELETED:
@@ -185,6 +187,12 @@ def next_action(at: Situation, rules: Rules) -> Action:
     if at.external_id is None:
         return Action.CREATE if at.operation in _MAKES_IT else Action.NOTHING
     return _change_or_observe(at, rules)
+
+
+def _may_come_back(at: Situation) -> bool:
+    """It vanished at the platform, and nobody has deleted it here: an outage of its list, or somebody who makes
+    it anew under its name, may show it again."""
+    return at.external_id is not None and at.wanted is not Wanted.DELETED and at.operation is None
 
 
 _MAKES_IT = frozenset(OperationType) - {OperationType.STOP, OperationType.DELETE, OperationType.ADOPT}

@@ -68,6 +68,7 @@ class AsgiExchange(BaseExchange):
 
     __slots__ = (
         "_body",
+        "_body_ended",
         "_body_stall_seconds",
         "_new_request_id",
         "_outbox",
@@ -106,6 +107,7 @@ class AsgiExchange(BaseExchange):
         self._body_stall_seconds = body_stall_seconds
         self._new_request_id = new_request_id
         self._body: bytes | None = None
+        self._body_ended = False
         self._outbox: deque[Message] = deque()
         self._outbox_bytes = 0
         self._paused = False
@@ -115,13 +117,23 @@ class AsgiExchange(BaseExchange):
         self._watch_task: asyncio.Task[None] | None = None
 
     async def read_body(self, limit_bytes: int) -> bytes:
+        if self._body is None:
+            chunks = []
+            while chunk := await self.read_chunk(limit_bytes):
+                chunks.append(chunk)
+            self._body = b"".join(chunks)
+        if len(self._body) > limit_bytes:
+            raise too_large(limit_bytes)
+        return self._body
+
+    async def read_chunk(self, limit_bytes: int) -> bytes:
         refuse_encoded(self._fields)
         if int(self._fields.get(b"content-length", 0)) > limit_bytes:
             raise too_large(limit_bytes)
-        if self._body is None:
-            self._body = await self._receive_body(limit_bytes)
-            self._watch_if_asked()
-        return self._body
+        chunk = b""
+        while not chunk and not self._body_ended:
+            chunk = await self._receive_chunk(limit_bytes)
+        return chunk
 
     @override
     def on_client_left(self, callback: Callable[[], None]) -> None:
@@ -182,20 +194,19 @@ class AsgiExchange(BaseExchange):
     def new_request_id(self) -> str:
         return self._new_request_id()
 
-    async def _receive_body(self, limit_bytes: int) -> bytes:
-        chunks = []
-        more = True
-        while more:
-            message = await self._receive_in_time()
-            if message["type"] == "http.disconnect":
-                self.leave()
-                raise ClientLeft("The client went away.")
-            chunks.append(message.get("body", b""))
-            self.request_bytes += len(chunks[-1])
-            if self.request_bytes > limit_bytes:
-                raise too_large(limit_bytes)
-            more = message.get("more_body", False)
-        return b"".join(chunks)
+    async def _receive_chunk(self, limit_bytes: int) -> bytes:
+        message = await self._receive_in_time()
+        if message["type"] == "http.disconnect":
+            self.leave()
+            raise ClientLeft("The client went away.")
+        chunk: bytes = message.get("body", b"")
+        self.request_bytes += len(chunk)
+        if self.request_bytes > limit_bytes:
+            raise too_large(limit_bytes)
+        if not message.get("more_body", False):
+            self._body_ended = True
+            self._watch_if_asked()
+        return chunk
 
     async def _receive_in_time(self) -> Message:
         try:
@@ -206,7 +217,7 @@ class AsgiExchange(BaseExchange):
 
     def _watch_if_asked(self) -> None:
         """The client's leaving comes behind the body, so only then can anybody wait for it."""
-        if self._callbacks and self._body is not None and self._watch_task is None:
+        if self._callbacks and self._body_ended and self._watch_task is None:
             self._watch_task = tasks.spawn(self._watch(), name="exchange_watch")
 
     async def _watch(self) -> None:

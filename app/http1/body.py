@@ -4,7 +4,8 @@
         └──fail()──▶ failed: what arrives later is dropped, `read` raises why
 
 Until somebody reads, at most the high-water mark is kept and the connection's reading is paused; once
-`read` has named its limit, exactly that much is taken and not a byte more is asked for.
+`read` has named its limit, exactly that much is taken and not a byte more is asked for. Whoever passes
+the body on takes it with `read_chunk`, and no more than the high-water mark waits in between.
 """
 
 from __future__ import annotations
@@ -29,9 +30,19 @@ class Feed(Protocol):
 
 
 class RequestBody:
-    """One body, read at most once to its end; reading again gives the same bytes."""
+    """One body, read at most once to its end; reading it whole again gives the same bytes."""
 
-    __slots__ = ("_chunks", "_failure", "_feed", "_limit", "_waiter", "complete", "received_bytes")
+    __slots__ = (
+        "_chunks",
+        "_failure",
+        "_feed",
+        "_held_bytes",
+        "_in_chunks",
+        "_limit",
+        "_waiter",
+        "complete",
+        "received_bytes",
+    )
 
     def __init__(self, feed: Feed) -> None:
         self.complete = False
@@ -39,36 +50,49 @@ class RequestBody:
         self._feed = feed
         self._limit = _NO_LIMIT
         self._chunks: list[bytes] = []
+        self._held_bytes = 0
+        self._in_chunks = False
         self._failure: GatewayError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     async def read(self, limit_bytes: int, fields: Fields) -> bytes:
         """The whole body. Raises UnsupportedMedia, BodyTooLarge, or what `fail` was given."""
-        refuse_encoded(fields)
-        self._limit = limit_bytes
-        if max(int(fields.get(b"content-length", 0)), self.received_bytes) > limit_bytes:
-            self.fail(too_large(limit_bytes))
-        if self._failure is not None:
-            raise self._failure
-        if not self.complete:
-            await self._until_complete()
+        if not self.complete or self.received_bytes > limit_bytes or b"content-encoding" in fields:
+            self._admit(limit_bytes, fields)
+            if not self.complete:
+                await self._wait()
         return b"".join(self._chunks)
+
+    async def read_chunk(self, limit_bytes: int, fields: Fields) -> bytes:
+        """What has come since the last call; b"" at the end. Raises the same."""
+        self._in_chunks = True
+        self._admit(limit_bytes, fields)
+        if not self._chunks and not self.complete:
+            await self._wait()
+            if self._failure is not None:  # it came right behind what ended the wait
+                raise self._failure
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self._held_bytes = 0
+        return data
 
     def feed(self, data: bytes) -> None:
         if self._failure is not None:
             return
         self.received_bytes += len(data)
         self._chunks.append(data)
+        self._held_bytes += len(data)
         if self.received_bytes > self._limit:
             self.fail(too_large(self._limit))
+        elif self._in_chunks:
+            self._pass_on()
         elif self._waiter is None and self.received_bytes > HIGH_WATER_BYTES:
             self._feed.pause_body()
 
     def end(self) -> None:
         if self._failure is None:
             self.complete = True
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
+            self._wake()
 
     def fail(self, failure: GatewayError) -> None:
         """No more of it is wanted, or will come."""
@@ -81,7 +105,25 @@ class RequestBody:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(failure)
 
-    async def _until_complete(self) -> None:
+    def _admit(self, limit_bytes: int, fields: Fields) -> None:
+        refuse_encoded(fields)
+        self._limit = limit_bytes
+        if max(int(fields.get(b"content-length", 0)), self.received_bytes) > limit_bytes:
+            self.fail(too_large(limit_bytes))
+        if self._failure is not None:
+            raise self._failure
+
+    def _pass_on(self) -> None:
+        if self._held_bytes > HIGH_WATER_BYTES:
+            self._feed.pause_body()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        """Until the body is complete, or there is a chunk for who asked for one."""
         self._waiter = asyncio.get_running_loop().create_future()
         self._feed.resume_body()
         try:

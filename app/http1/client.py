@@ -26,6 +26,7 @@ from app.http1.limits import HIGH_WATER_BYTES, ClientLimits
 from app.http1.origin import Deadlines, Origin
 from app.http1.sockets import tune
 from app.http1.timers import NEVER, TICK_SECONDS, Wheel
+from app.http1.upload import Upload, UploadSource
 from app.http1.upstream_head import check_response_head
 from app.http1.upstream_response import UpstreamResponse
 from app.kit.clock import monotonic
@@ -71,6 +72,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_state",
         "_transport",
         "_unclaimed",
+        "_upload",
+        "_waits_since",
         "_wheel",
         "_wrong",
         "origin",
@@ -93,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._poll = select.poll()
         self._state = _CONNECTING
         self._response: UpstreamResponse | None = None
+        self._upload: Upload | None = None
         self._paused = False
         self._pooled_until = NEVER
         self._parts: list[bytes] = []
@@ -108,13 +112,16 @@ class UpstreamConnection(asyncio.Protocol):
         return self.is_open() and not self._poll.poll(0)
 
     def send(
-        self, head: bytes, body: bytes, deadlines: Deadlines, *, connect_seconds: float, reused: bool
+        self, head: bytes, body: bytes | UploadSource, deadlines: Deadlines, *, connect_seconds: float, reused: bool
     ) -> UpstreamResponse:
         self._expect_response()
         self._state = _HEAD
-        self._sent_at = monotonic()
+        self._sent_at = self._waits_since = monotonic()
         self._deadlines = deadlines
-        if len(body) <= HIGH_WATER_BYTES:
+        if not isinstance(body, bytes):
+            self._transport.write(head)
+            self._upload = Upload(self, body)
+        elif len(body) <= HIGH_WATER_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
@@ -149,6 +156,17 @@ class UpstreamConnection(asyncio.Protocol):
         if response is not None:
             response.failed(failure)
 
+    # For its upload (upload.UploadCarrier).
+
+    def write_body(self, data: bytes) -> None:
+        """Also tells that the request is alive: the wait for an answer begins with its last byte."""
+        if self._state != _CLOSED:
+            self._waits_since = monotonic()
+            self._transport.write(data)
+
+    def uploaded(self) -> None:
+        self._upload = None
+
     # The transport's callbacks.
 
     @override
@@ -174,6 +192,16 @@ class UpstreamConnection(asyncio.Protocol):
             self._finish(clean=wrong is None)
         elif wrong is not None:
             self.abandon(failures.invalid_response(wrong))
+
+    @override
+    def pause_writing(self) -> None:
+        if self._upload is not None:
+            self._upload.pause()
+
+    @override
+    def resume_writing(self) -> None:
+        if self._upload is not None:
+            self._upload.resume()
 
     @override
     def eof_received(self) -> None:
@@ -208,6 +236,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._ends_with_connection = ends
         self._unclaimed = 0
         self._state = _BODY
+        if self._upload is not None and status_code >= 300:
+            self._upload.stop()
         if self._response is not None:
             self._response.begin(status_code, headers, monotonic() - self._sent_at)
 
@@ -239,9 +269,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._state == _IDLE:
             return self._pooled_until
         if self._state == _HEAD:
-            return self._sent_at + self._deadlines.head_seconds
-        idle_due = self._heard_at + self._deadlines.idle_seconds + TICK_SECONDS
-        return min(idle_due, self._sent_at + self._deadlines.total_seconds)
+            due = self._waits_since + self._deadlines.head_seconds
+        else:
+            due = self._heard_at + self._deadlines.idle_seconds + TICK_SECONDS
+        return min(due, self._sent_at + self._deadlines.total_seconds)
 
     def _overdue(self, now: float) -> GatewayError:
         if now >= self._sent_at + self._deadlines.total_seconds:
@@ -301,7 +332,8 @@ class UpstreamConnection(asyncio.Protocol):
             response.ended()
 
     def _is_drained(self) -> bool:
-        return not self._transport.is_closing() and not self._transport.get_write_buffer_size()
+        unsent = self._upload is not None or self._transport.get_write_buffer_size()
+        return not unsent and not self._transport.is_closing()
 
     def _end_of_stream(self, failure: Exception | None) -> None:
         proper = failure is None and self._state == _BODY and self._ends_with_connection
@@ -322,5 +354,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._state = _CLOSED
         self._wheel.drop(self)
         self._home.forget(self)
+        if self._upload is not None:
+            self._upload.stop()
+            self._upload = None
         response, self._response = self._response, None
         return response

@@ -94,6 +94,9 @@ class DirectExchange(BaseExchange):
     def read_body(self, limit_bytes: int) -> Coroutine[Any, Any, bytes]:
         return self.body.read(limit_bytes, self._fields)
 
+    def read_chunk(self, limit_bytes: int) -> Coroutine[Any, Any, bytes]:
+        return self.body.read_chunk(limit_bytes, self._fields)
+
     @override
     def start(self, status_code: int, headers: Sequence[Header]) -> None:
         length = content_length(headers)

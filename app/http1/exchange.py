@@ -17,7 +17,8 @@ Rules a handler may rely on, and must keep:
 - A client that leaves (FIN and RST look the same on a socket) sets `client_left`, calls every
   `on_client_left` callback once, and turns later writes into no-ops.
 - Headers are lower-case bytes, in the order received, already checked for CR, LF, NUL, exactly one
-  Host and sane framing. The body is at most the limit given to `read_body`.
+  Host and sane framing. The body is at most the limit given to `read_body`, or to `read_chunk` by who
+  passes it on while it comes.
 """
 
 from __future__ import annotations
@@ -84,6 +85,14 @@ class Exchange(Protocol):
 
         Raises BodyTooLarge (without reading on), BodyTimeout, UnsupportedMedia for a compressed one,
         InvalidRequest where its framing is broken, ClientLeft.
+        """
+        ...
+
+    async def read_chunk(self, limit_bytes: int) -> bytes:
+        """What has come of the body since the last call, waiting for at least one byte; b"" at its end.
+
+        What nobody has asked for yet waits with the client beyond the high-water mark. Raises what `read_body`
+        raises. One reader only, and not together with `read_body`.
         """
         ...
 

@@ -46,8 +46,9 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """Four separate limits: `connect_seconds` for name, TCP and TLS; `first_byte_seconds` from sending the
-    request to the end of the response's head; `idle_seconds` between two reads of its body, not counting the
-    time in which the reader paused us; `total_seconds` from sending to the end of the body."""
+    request (of a streamed one, its latest piece) to the end of the response's head; `idle_seconds` between two
+    reads of its body, not counting the time in which the reader paused us; `total_seconds` from sending to the
+    end of the body."""
 
     connect_seconds: float = 5.0
     first_byte_seconds: float = 600.0

@@ -18,12 +18,13 @@ from app.http1.connect import connect
 from app.http1.exchange import Header
 from app.http1.limits import ClientLimits
 from app.http1.origin import Deadlines, Origin
+from app.http1.upload import UploadSource
 from app.http1.upstream_head import request_head
 from app.http1.upstream_response import UpstreamResponse
 from app.kit.clock import monotonic
 from app.kit.net import AddressPolicy
 
-__all__ = ["ClientLimits", "Deadlines", "Origin", "UpstreamPool", "UpstreamResponse"]
+__all__ = ["ClientLimits", "Deadlines", "Origin", "UploadSource", "UpstreamPool", "UpstreamResponse"]
 
 IDLE_SECONDS = 4.0
 """Shorter than uvicorn's 5 s, which vLLM, SGLang and most Python servers keep: who closes last meets nobody."""
@@ -54,16 +55,20 @@ class UpstreamPool:
         method: str,
         path: str,
         headers: Sequence[Header],
-        body: bytes,
+        body: bytes | UploadSource,
         deadlines: Deadlines,
     ) -> UpstreamResponse:
         """Send it and return when the head of the response is complete.
+
+        A source is asked for its first byte only once there is a connection, so as long as nothing was sent it can
+        be given to another request. The response may come while it is still being sent; an error stops it.
 
         `path` with its query, as it goes on the wire; `headers` without host, content-length, connection and
         accept-encoding. Raises UpstreamBroken and UpstreamTooSlow (failures.py), ValueError for what cannot be sent.
         Cancelling it, or a read of its response, closes the connection.
         """
-        head = request_head(origin, method, path, headers, len(body))
+        body_bytes = len(body) if isinstance(body, bytes) else body.length_bytes
+        head = request_head(origin, method, path, headers, body_bytes)
         connect_seconds = 0.0
         connection = self._take_idle(origin)
         reused = connection is not None

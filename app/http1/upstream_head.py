@@ -10,7 +10,7 @@ from app.http1.exchange import Header
 from app.http1.head import header_bytes
 from app.http1.limits import ClientLimits
 from app.http1.origin import Origin
-from app.http1.response import header_lines
+from app.http1.response import CHUNKED, header_lines
 
 _METHODS = frozenset({"DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT"})
 """Without HEAD and CONNECT, whose responses are framed by what was asked."""
@@ -20,11 +20,13 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _OURS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"})
 
 
-def request_head(origin: Origin, method: str, path: str, headers: Sequence[Header], body_bytes: int) -> bytes:
-    """Raises ValueError for what cannot be sent as it is, and for headers that are ours to set."""
+def request_head(origin: Origin, method: str, path: str, headers: Sequence[Header], body_bytes: int | None) -> bytes:
+    """Without a length the body is chunked. Raises ValueError for what cannot be sent as it is, and for headers
+    that are ours to set."""
     for name, _ in headers:
         _check_name(name)
-    return b"%b%bcontent-length: %d\r\n\r\n" % (_first_lines(origin, method, path), header_lines(headers), body_bytes)
+    framing = CHUNKED if body_bytes is None else b"content-length: %d\r\n" % body_bytes
+    return b"%b%b%b\r\n" % (_first_lines(origin, method, path), header_lines(headers), framing)
 
 
 def check_response_head(

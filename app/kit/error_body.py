@@ -63,7 +63,7 @@ def error_headers(error: errors.GatewayError) -> Headers:
     if wait is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(wait))).encode()))
         headers.append((b"retry-after-ms", str(max(1, math.ceil(wait * 1000))).encode()))
-    if status_code_of(error) in {409, 429, 500, 502, 503, 504}:
+    if status_code_of(error) in {409, 429, 500, 501, 502, 503, 504}:
         again = error.retryable and (wait is None or wait <= SHORT_WAIT_SECONDS)
         headers.append((b"x-should-retry", b"true" if again else b"false"))
     return headers

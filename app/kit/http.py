@@ -264,8 +264,9 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
 
 @functools.cache
 def _default_ssl_context() -> ssl.SSLContext:
-    """The system's certificate authorities; made once, as loading them takes tens of milliseconds."""
-    return httpx2.create_ssl_context(trust_env=False)
+    """The system's certificate authorities, or those of SSL_CERT_FILE as on the data plane; made once, as loading
+    them takes tens of milliseconds."""
+    return httpx2.create_ssl_context(trust_env=True)
 
 
 def _headers(

@@ -1,7 +1,7 @@
 """One process of the gateway: everything it needs, opened in order and closed in the opposite one.
 
     database ─▶ store, keys, providers ─▶ bring-up ─┬▶ directory, heartbeat     (roles that serve)
-                                             │      └▶ reconciler, housekeeping (roles that work)
+                                             │      └▶ reconciler, catalog sync, housekeeping (roles that work)
                                              └ schema, peppers, first admin key, first directory:
                                                tried until it succeeds; `/readyz` says what it waits for
 
@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from app.background import housekeeping
 from app.background.outcome import Pace
 from app.background.reconcile import Reconciler
+from app.background.sync_catalog import CatalogSync
 from app.control.context import ControlContext, Readiness
 from app.domain.connection import Connection
 from app.errors import GatewayError
@@ -74,7 +75,7 @@ class Process:
             trusted: HttpVendorClient(self._policy.for_connection(trusted=trusted)) for trusted in (True, False)
         }
         self._registry = Registry.build(local_host(settings))
-        self._wake_reconciler = Hint()
+        self._wake_reconciler, self._wake_catalog = Hint(), Hint()
         self.serving = Serving(
             settings,
             options,
@@ -161,12 +162,14 @@ class Process:
             loops["presence"] = self._presence()
         if self.options.role.works:
             loops["reconcile"] = self._reconciler().run()
+            loops["catalog"] = self._catalog_sync().run()
             loops["housekeeping"] = housekeeping.run(self._store)
         for name, loop in loops.items():
             stack.push_async_callback(cancel, spawn(loop, name=name))
 
     def _wake(self) -> None:
         self._wake_reconciler.give()
+        self._wake_catalog.give()
         self.serving.wake()
 
     def _reconciler(self) -> Reconciler:
@@ -180,6 +183,16 @@ class Process:
             node_id=self._node_id,
             pace=Pace(pace.poll_interval_seconds, pace.create_grace_seconds, pace.drain_timeout_seconds),
             hint=self._wake_reconciler,
+        )
+
+    def _catalog_sync(self) -> CatalogSync:
+        return CatalogSync(
+            store=self._store,
+            provider_of=self._registry.get,
+            keyring=self._keyring,
+            open_connection=self._open_connection,
+            node_id=self._node_id,
+            hint=self._wake_catalog,
         )
 
     async def _presence(self) -> None:

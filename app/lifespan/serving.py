@@ -20,6 +20,7 @@ from app.proxy.authenticate import Authenticator
 from app.proxy.directory import Directory
 from app.proxy.follow import STALE_SECONDS, Follower
 from app.proxy.heartbeat import Heartbeat, OpenStreams
+from app.proxy.relook import Relook
 from app.settings import Settings
 from app.store.changes import Loader
 from app.store.peppers import Peppers
@@ -60,6 +61,7 @@ class Serving:
             role=options.role,
         )
         self._pool = UpstreamPool(policy=policy)
+        self._relook = Relook(store)
         self._access_log = AccessLog(_access_stream(options) if self._serves else None)
         admin_key = settings.security.admin_key
         admin_digest = sha256(admin_key.encode()) if admin_key is not None else None
@@ -69,6 +71,7 @@ class Serving:
             self._pool,
             open_streams,
             access_log=self._access_log,
+            relook=self._relook,
         )
 
     def dispatch(self, method: str, path: str) -> Handler | None:
@@ -96,6 +99,7 @@ class Serving:
             "directory": self._follower.run(self._wake_directory),
             "heartbeat": self._heartbeat.run(),
             "access-log": self._access_log.run(),
+            "relook": self._relook.run(),
         }
 
     def drain(self) -> None:

@@ -20,7 +20,7 @@ contract suite runs over every provider of the registry (`tests/providers/contra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -65,6 +65,8 @@ class Capabilities:
     stop: bool = False
     restart: bool = False
     catalog: bool = False
+    catalog_is_complete: bool = False
+    """What `models` does not list cannot be deployed."""
     discover: bool = False
     lora: bool = False
     served_names: bool = False
@@ -89,6 +91,8 @@ class Capabilities:
     delete is complete as soon as it is asked for; `get` is not asked to confirm it."""
     lag_seconds: float = 0.0
     """How long after an accepted stop, start or scale the old status may still be shown."""
+    birth_mark: str | None = None
+    """The member of `raw` that differs when the same external id was made anew; None where ids are not used again."""
 
 
 class SettingsModel(BaseModel):
@@ -129,7 +133,11 @@ class ConnectionCheck:
 @dataclass(frozen=True, slots=True)
 class Discovered:
     """Something that exists on the account, whoever made it. `device` is our token, name or suffix where
-    the platform shows one; times are the platform's; `units` what it says it has accrued or holds."""
+    the platform shows one; times are the platform's; `units` what it says it has accrued or holds.
+
+    From `plan` on: what a spec would have to say to be this, as far as the platform shows it. The
+    options may hold secrets and are never shown.
+    """
 
     external_id: str
     name: str | None
@@ -140,6 +148,13 @@ class Discovered:
     created_at: datetime | None = None
     units: Mapping[str, float] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
+    plan: str | None = None
+    template: str | None = None
+    capacity: Mapping[str, float] | None = None
+    served_names: tuple[str, ...] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    provider_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +163,14 @@ class OpenConnection:
 
     connection: Connection
     http: VendorClient
+
+
+class LiveQuery(dict[str, str]):
+    """A live query as the caller sent it: by name the last value, and all of them in order in `pairs`."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self.pairs = tuple(pairs)
+        super().__init__(self.pairs)
 
 
 class Provider:
@@ -212,8 +235,15 @@ class Provider:
         """Everything of our kind that exists on the account, every page of it."""
         raise unsupported(self, "discover")
 
+    async def describe(self, opened: OpenConnection, external_id: str) -> Discovered | None:
+        """One of what `discover` lists, with what its list leaves out; None when it is not on the account."""
+        return next((one for one in await self.discover(opened) if one.external_id == external_id), None)
+
     async def models(self, opened: OpenConnection, query: Mapping[str, str]) -> Sequence[CatalogModel]:
-        """What can be deployed through this connection, live; `query` goes to the platform as it is."""
+        """What can be deployed through this connection, live; `query` goes to the platform as it is.
+
+        It is a `LiveQuery` where a caller asks, for platforms on which a name may stand several times.
+        """
         raise unsupported(self, "catalog")
 
 

@@ -6,7 +6,8 @@ Every adapter speaks through a `PlatformClient`, so that the same failure means 
     sent, no usable answer                   ProviderUnclear
     401 403                                  CredentialsRefused
     404                                      ProviderMissing
-    408 409 425 429 503                      ProviderBusy, with the platform's Retry-After
+    429                                      ProviderThrottled, with the platform's Retry-After
+    408 409 425 503                          ProviderBusy, with the platform's Retry-After
     other 4xx                                ProviderRefused
     5xx                                      ProviderUnclear
     3xx, or 2xx that is not JSON             ProviderUnclear after a write, ProviderRefused after a read
@@ -33,6 +34,7 @@ from app.providers.errors import (
     ProviderError,
     ProviderMissing,
     ProviderRefused,
+    ProviderThrottled,
     ProviderUnclear,
 )
 
@@ -43,7 +45,7 @@ INVALID_ANSWER = "provider_invalid_answer"
 _TEXT_LIMIT = 300
 _SHORTEST_SECRET = 6
 _LONGEST_WAIT_SECONDS = 3600.0
-_BUSY = frozenset({408, 409, 425, 429, 503})
+_BUSY = frozenset({408, 409, 425, 503})
 _REQUEST_ID_HEADERS = ("x-request-id", "x-acs-request-id", "x-dashscope-request-id", "request-id", "x-amzn-requestid")
 
 _CAUSES: Mapping[Failure, str] = {
@@ -157,6 +159,8 @@ def error_class(status_code: int) -> type[ProviderError]:
         return CredentialsRefused
     if status_code == 404:
         return ProviderMissing
+    if status_code == 429:
+        return ProviderThrottled
     if status_code in _BUSY:
         return ProviderBusy
     return ProviderUnclear if status_code >= 500 else ProviderRefused

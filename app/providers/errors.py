@@ -4,7 +4,8 @@
     ├── ProviderRefused          none     the platform said no; trying the same again is pointless
     │   ├── CredentialsRefused   none     401/403: the connection, not the deployment, is wrong
     │   └── ProviderMissing      none     the platform does not know this deployment
-    ├── ProviderBusy             none     not now (429, busy, quota window): wait and try again
+    ├── ProviderBusy             none     not now (busy with this deployment, briefly away): wait and try again
+    │   └── ProviderThrottled    none     429: the whole account asks too often, whoever asks for it
     └── ProviderUnclear          unknown  lost answer, timeout after send, 5xx: it may have happened
 
 The distinction that money hangs on is `effect`: only `unknown` leaves a create's outcome open.
@@ -57,7 +58,24 @@ class ProviderBusy(ProviderError):
     retryable = True
 
 
+class ProviderThrottled(ProviderBusy):
+    code = "provider_throttled"
+
+
 class ProviderUnclear(ProviderError):
     code = "provider_unclear"
     retryable = True
     effect_unknown = True
+
+
+def throttle_seconds(error: Exception, *, estimate_seconds: float) -> float | None:
+    """How long nobody should call the account's platform after this error; None where it was no throttle.
+
+    A platform that is busy and names a wait means the account too; one that throttles without naming a
+    wait gets our estimate.
+    """
+    if not isinstance(error, ProviderBusy):
+        return None
+    if isinstance(error, ProviderThrottled):
+        return error.retry_after_seconds or estimate_seconds
+    return error.retry_after_seconds

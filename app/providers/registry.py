@@ -22,6 +22,7 @@ from app.providers.platforms.local.provider import LocalProvider
 from app.providers.platforms.local.supervisor import Supervisor
 from app.providers.platforms.openai_compatible.provider import OpenAICompatibleProvider
 from app.providers.platforms.pai.provider import PaiProvider
+from app.providers.platforms.zstack.provider import ZStackProvider
 
 _SHOWN_VERBS = ("scale", "update", "start", "stop", "restart", "catalog", "discover", "lora")
 
@@ -56,6 +57,7 @@ class Registry:
                 BailianProvider(),
                 AlayaNewProvider(),
                 PaiProvider(),
+                ZStackProvider(),
             ]
         )
 

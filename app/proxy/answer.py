@@ -1,4 +1,4 @@
-"""Answers that are whole before they begin: JSON of ours, and every error, before and after the start."""
+"""The heads of answers, answers that are whole before they begin, and every error, before and after the start."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from app.errors import GatewayError, NotAuthenticated
 from app.http1.exchange import Header
-from app.kit.error_body import error_body, error_headers, status_code_of
+from app.kit.error_body import error_headers, status_code_of
 from app.proxy.call import Call
-from app.proxy.errors import error_event
 
 _JSON: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 _EVENT_STREAM: tuple[Header, ...] = (
@@ -16,6 +15,7 @@ _EVENT_STREAM: tuple[Header, ...] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+_MEDIA: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 
 
@@ -33,15 +33,26 @@ def start_stream(call: Call) -> None:
     call.exchange.start(200, [*_EVENT_STREAM, *call.answered_headers()])
 
 
+def start_media(call: Call, content_type: bytes, length: int | None) -> None:
+    """The head of an answer that is not ours to read. With its length, a caller sees when it was cut."""
+    framing = () if length is None else ((b"content-length", b"%d" % length),)
+    call.status_code = 200
+    call.exchange.start(200, [(b"content-type", content_type), *_MEDIA, *framing, *call.answered_headers()])
+
+
 def answer_error(call: Call, error: GatewayError, *, headers: Sequence[Header] = ()) -> None:
-    """As a status before the start; as the last event, without `[DONE]`, after it."""
+    """As a status before the start; after it as the last event, or by breaking off an answer without events."""
     call.error_code, call.error_detail = error.code, error.detail
     if call.exchange.finished:
         return
     if call.exchange.started:
-        call.exchange.finish(error_event(error))
+        if call.stream_events is None:
+            call.exchange.abort()
+        else:
+            call.exchange.finish(call.dialect.error_event(error, call.stream_events))
         return
     more = [*error_headers(error), *headers]
     if isinstance(error, NotAuthenticated):
         more.append(_CHALLENGE)
-    answer_json(call, error_body(error), status_code=status_code_of(error), headers=more)
+    body = call.dialect.error_body(error, call.request_id)
+    answer_json(call, body, status_code=status_code_of(error), headers=more)

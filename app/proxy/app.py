@@ -3,26 +3,39 @@
     dispatch(method, path) ──▶ handler ──▶ Calls.serve ──▶ a story: inference, models, refusal
 
 Made by the lifespan, which also runs the loops beside it: `Follower.run`, `Heartbeat.run`,
-`AccessLog.run`.
+`AccessLog.run`, `Relook.run`.
 """
 
 from __future__ import annotations
 
-from app.errors import MethodNotAllowed, NotFound
+from app.errors import MethodNotAllowed, NotFound, NotSupported
 from app.http1.exchange import Exchange, Handler
 from app.http1.pool import UpstreamPool
 from app.proxy.access import AccessLog
 from app.proxy.answer import answer_error
-from app.proxy.authenticate import Authenticator
+from app.proxy.authenticate import Authenticator, credentials
 from app.proxy.call import Call
 from app.proxy.calls import Calls, Story
 from app.proxy.counters import Counters
+from app.proxy.dialect import CHAT, MESSAGES, Dialect
 from app.proxy.directory import Directory
-from app.proxy.endpoints import ENDPOINTS, GET_MODEL, LIST_MODELS, METHODS, MODELS, PREFIX, UNKNOWN, method_of
+from app.proxy.endpoints import (
+    ENDPOINTS,
+    GET_MODEL,
+    LIST_MODELS,
+    METHODS,
+    MODELS,
+    PREFIX,
+    UNKNOWN,
+    dialect_of,
+    is_stored_response,
+    method_of,
+)
 from app.proxy.heartbeat import OpenStreams
 from app.proxy.inference import Inference
 from app.proxy.limits import ProxyLimits
 from app.proxy.models import Models
+from app.proxy.relook import Relook
 
 _DEFAULT_LIMITS = ProxyLimits()
 
@@ -40,17 +53,20 @@ class DataPlane:
         access_log: AccessLog | None = None,
         counters: Counters | None = None,
         limits: ProxyLimits = _DEFAULT_LIMITS,
+        relook: Relook | None = None,
     ) -> None:
         self.counters = counters or Counters()
-        self._calls = Calls(open_streams, self.counters, access_log or AccessLog(None))
+        self._calls = Calls(open_streams, self.counters, access_log or AccessLog(None), relook)
         self._authenticator = authenticator
         models = Models(authenticator, directory)
         self._handlers = {(METHODS[MODELS], MODELS): self._handler(LIST_MODELS, models.answer_list)}
         for endpoint in ENDPOINTS:
             story = Inference(endpoint, authenticator, directory, self._calls, pool, limits)
-            self._handlers[METHODS[endpoint.path], endpoint.path] = self._handler(endpoint.name, story)
+            self._handlers[METHODS[endpoint.path], endpoint.path] = self._handler(
+                endpoint.name, story, endpoint.dialect
+            )
         self._get_model = self._handler(GET_MODEL, models.answer_one)
-        self._refuse = self._handler(UNKNOWN, self._refusal)
+        self._refuse = {dialect: self._handler(UNKNOWN, self._refusal, dialect) for dialect in (CHAT, MESSAGES)}
 
     def dispatch(self, method: str, path: str) -> Handler | None:
         """Who serves this request; None when it is not the data plane's. The path is without its query."""
@@ -59,7 +75,7 @@ class DataPlane:
             return found
         if path != PREFIX and not path.startswith(f"{PREFIX}/"):
             return None
-        return self._get_model if path not in METHODS and method == method_of(path) else self._refuse
+        return self._get_model if path not in METHODS and method == method_of(path) else self._refuse[dialect_of(path)]
 
     @property
     def open_streams_total(self) -> int:
@@ -70,19 +86,22 @@ class DataPlane:
         """Wait that long for the open calls; what is left ends with an error its caller sees."""
         await self._calls.shutdown(deadline_seconds)
 
-    def _handler(self, endpoint: str, story: Story) -> Handler:
+    def _handler(self, endpoint: str, story: Story, dialect: Dialect = CHAT) -> Handler:
         calls = self._calls
 
         async def handle(exchange: Exchange) -> None:
-            await calls.serve(exchange, endpoint, story)
+            await calls.serve(exchange, endpoint, story, dialect)
 
         return handle
 
     async def _refusal(self, call: Call) -> None:
         """There is no such operation: said only to somebody who has a key."""
-        call.principal = self._authenticator.identify(call.exchange.header(b"authorization"))
+        bare_key = call.dialect is MESSAGES
+        call.principal = self._authenticator.identify(credentials(call.exchange, bare_key=bare_key))
         path = call.exchange.path
         method = method_of(path)
+        if method is None and is_stored_response(path):
+            raise NotSupported("Responses are not stored here: send the conversation with each POST /v1/responses.")
         if method is None:
             known = ", ".join(f"{method} {path}" for path, method in METHODS.items())
             raise NotFound(f"There is no {path[:200]} here. There is: {known}, GET {MODELS}/{{id}}.")

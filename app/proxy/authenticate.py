@@ -14,6 +14,7 @@ from __future__ import annotations
 from app.domain.directory import ApiKeyEntry, KeyProof
 from app.domain.tenant import Principal, Scope
 from app.errors import NotAuthenticated, NotPermitted, StoreUnavailable
+from app.http1.exchange import Exchange
 from app.kit.secrets import parse_api_key, same_digest, sha256
 from app.proxy.follow import STALE_SECONDS, Follower
 from app.store.peppers import Peppers
@@ -88,6 +89,15 @@ class Authenticator:
         if self._admin_digest is not None and same_digest(sha256(text.encode()), self._admin_digest):
             return _ADMIN
         raise _unknown_key()
+
+
+def credentials(exchange: Exchange, *, bare_key: bool = False) -> bytes | None:
+    """The Authorization header; where `bare_key` is taken and there is none, one made of `x-api-key`."""
+    authorization = exchange.header(b"authorization")
+    if authorization is None and bare_key:
+        key = exchange.header(b"x-api-key")
+        return None if key is None else b"Bearer " + key
+    return authorization
 
 
 def _bearer(authorization: bytes | None) -> str:

@@ -10,6 +10,7 @@ from app.domain.usage import Outcome, TokenUsage
 from app.http1.exchange import Exchange, Header
 from app.kit.clock import monotonic
 from app.kit.request_id import CLIENT_REQUEST_ID, REQUEST_ID
+from app.proxy.dialect import CHAT, MESSAGES, Dialect
 from app.proxy.resolve import CallTarget
 
 
@@ -22,6 +23,7 @@ class Call:
     request_id: str
     client_request_id: str | None
     task: asyncio.Task[None] | None
+    dialect: Dialect = CHAT
     principal: Principal | None = None
     model: str | None = None
     target: CallTarget | None = None
@@ -33,6 +35,8 @@ class Call:
     usage: TokenUsage | None = None
     connect_seconds: float | None = None
     first_byte_seconds: float | None = None
+    stream_events: int | None = None
+    """How many events the caller has got; None for an answer that cannot hold an error once it has begun."""
     interrupted: bool = False
     """The process is shutting down and cannot wait any longer."""
 
@@ -47,6 +51,8 @@ class Call:
     def answered_headers(self) -> list[Header]:
         """What every answer says about its call."""
         headers: list[Header] = [(REQUEST_ID, self.request_id.encode())]
+        if self.dialect is MESSAGES:
+            headers.append((b"request-id", self.request_id.encode()))
         if self.client_request_id is not None:
             headers.append((CLIENT_REQUEST_ID, self.client_request_id.encode()))
         if self.target is not None:

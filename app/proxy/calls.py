@@ -20,7 +20,9 @@ from app.proxy.access import AccessLog
 from app.proxy.answer import answer_error
 from app.proxy.call import Call
 from app.proxy.counters import Counters
+from app.proxy.dialect import CHAT, Dialect
 from app.proxy.heartbeat import OpenStreams
+from app.proxy.relook import Relook
 from app.proxy.resolve import CallTarget
 
 Story = Callable[[Call], Awaitable[None]]
@@ -34,8 +36,11 @@ log = get_logger(__name__)
 class Calls:
     """The open calls of this process."""
 
-    def __init__(self, open_streams: OpenStreams, counters: Counters, access_log: AccessLog) -> None:
+    def __init__(
+        self, open_streams: OpenStreams, counters: Counters, access_log: AccessLog, relook: Relook | None = None
+    ) -> None:
         self._open_streams = open_streams
+        self._relook = relook
         self._counters = counters
         self._access_log = access_log
         self._request_ids = IdSequence("req")
@@ -47,9 +52,9 @@ class Calls:
     def open_count(self) -> int:
         return len(self._open)
 
-    async def serve(self, exchange: Exchange, endpoint: str, story: Story) -> None:
+    async def serve(self, exchange: Exchange, endpoint: str, story: Story, dialect: Dialect = CHAT) -> None:
         """Begin a call, let `story` answer it, and end it. Raises only CancelledError that is not ours."""
-        call = self._begin(exchange, endpoint)
+        call = self._begin(exchange, endpoint, dialect)
         try:
             await story(call)
         except asyncio.CancelledError:
@@ -73,6 +78,11 @@ class Calls:
         call.target = target
         self._open_streams.enter(target.deployment.id)
 
+    def refused(self, call: Call, status_code: int) -> None:
+        """The upstream that the call is aimed at answered with that status: its deployment may be another by now."""
+        if self._relook is not None and call.target is not None:
+            self._relook.note(call.target.deployment.id, status_code)
+
     async def shutdown(self, deadline_seconds: float) -> None:
         """Wait for the open calls; those still open then end with an error that their callers see."""
         if await self._ended_within(deadline_seconds):
@@ -81,13 +91,14 @@ class Calls:
             call.interrupt()
         await self._ended_within(_LAST_WORDS_SECONDS)
 
-    def _begin(self, exchange: Exchange, endpoint: str) -> Call:
+    def _begin(self, exchange: Exchange, endpoint: str, dialect: Dialect) -> Call:
         call = Call(
             exchange=exchange,
             endpoint=endpoint,
             request_id=self._request_ids.next(),
             client_request_id=sane_client_id(exchange.header(REQUEST_ID) or exchange.header(CLIENT_REQUEST_ID)),
             task=asyncio.current_task(),
+            dialect=dialect,
         )
         self._open.add(call)
         self._all_ended.clear()

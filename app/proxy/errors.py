@@ -1,7 +1,9 @@
 """What an upstream says when it refuses → our errors: one shape, no credentials, no foreign status.
 
     401, 403            502 upstream_auth: our credentials, not the caller's; nothing of its text is shown
-    402, 404, 405, 3xx  502: the deployment is set up wrongly, which the caller cannot mend
+    402, 3xx            502: the deployment is set up wrongly, which the caller cannot mend
+    404                 502 when it is about the model, else as 405
+    405, 501            501 capability_not_supported: this server does not have the operation
     408                 504
     413, 415            the same
     429                 429 with the wait that the upstream asks for
@@ -22,15 +24,14 @@ from typing import Any
 import msgspec
 
 from app import errors
-from app.kit import json
 from app.kit.clock import utc_now
-from app.kit.error_body import error_object
 
 _MESSAGE_LENGTH = 2_000
 _CODE_LENGTH = 128
 _LONGEST_WAIT_SECONDS = 3_600.0
 _OWN_ESTIMATE_SECONDS = 1.0
 _LAYERS = 6
+_LACKS = "The upstream does not have this operation"
 
 FindHeader = Callable[[bytes], bytes | None]
 
@@ -45,20 +46,22 @@ class Reported:
     status_code: int | None = None
 
 
-def refusal(status_code: int, header: FindHeader, body: bytes, *, secret: str | None) -> errors.GatewayError:
-    """The error for an answer whose status is not 2xx. `secret` is the credential that was sent."""
-    return _error(status_code, reported(body, secret=secret), _wait_seconds(header))
+def refusal(
+    status_code: int, header: FindHeader, body: bytes, *, secret: str | None, lacks: str = _LACKS
+) -> errors.GatewayError:
+    """The error for an answer whose status is not 200. `secret` is the credential that was sent, `lacks` says who
+    does not have which operation, where that is what the answer means."""
+    found = reported(body, secret=secret)
+    if status_code in {405, 501} or (status_code == 404 and not _is_about_a_model(found)):
+        said = f": {found.message}" if status_code == 501 and found.message else "."
+        return errors.NotSupported(f"{lacks}{said}")
+    return _error(status_code, found, _wait_seconds(header))
 
 
 def in_band_error(raw: bytes, *, secret: str | None) -> errors.GatewayError:
     """The error for an object with `error` in it that came under status 200."""
     found = reported(raw, secret=secret)
     return _error(found.status_code or 500, found, None)
-
-
-def error_event(error: errors.GatewayError) -> bytes:
-    """The last event of a stream that broke after its start; no `[DONE]` follows."""
-    return b"data: " + json.dumps({"error": error_object(error)}) + b"\n\n"
 
 
 def invalid_response(what: str) -> errors.UpstreamFailed:
@@ -69,12 +72,27 @@ def reported(body: bytes, *, secret: str | None) -> Reported:
     """What is readable of an upstream's error; anything that holds the credential is dropped."""
     found = _unwrapped(_decoded(body), _LAYERS)
     message = _text(found.get("message"), _MESSAGE_LENGTH)
-    if message is not None and secret is not None and secret.rpartition(" ")[2] in message:
+    if message is not None and holds_secret(message.encode("utf-8", "replace"), secret):
         message = None
     code = _text(found.get("code"), _CODE_LENGTH)
     if code is not None and code.isdigit():
         code = None
     return Reported(message, code, _text(found.get("param"), _CODE_LENGTH), _status_code(found))
+
+
+def holds_secret(data: bytes, secret: str | None) -> bool:
+    """Whether the credential that was sent, without its scheme, came back in `data`."""
+    return secret is not None and secret.rpartition(" ")[2].encode("latin-1", "replace") in data
+
+
+def names_usage_option(body: bytes) -> bool:
+    """Whether an upstream's refusal is about the question for usage that we put into a request (litellm#23847)."""
+    return b"stream_options" in body or b"include_usage" in body
+
+
+def _is_about_a_model(found: Reported) -> bool:
+    """Not the path: OpenAI's `model_not_found`, vLLM's and Ollama's "The model … does not exist" / "not found"."""
+    return "model" in f"{found.code} {found.message} {found.param}".lower()
 
 
 def _error(status_code: int, found: Reported, wait_seconds: float | None) -> errors.GatewayError:
@@ -91,7 +109,7 @@ def _error(status_code: int, found: Reported, wait_seconds: float | None) -> err
     return errors.UpstreamFailed(message, retry_after_seconds=wait_seconds)
 
 
-_OURS_TO_MEND = frozenset({401, 402, 403, 404, 405, 407})
+_OURS_TO_MEND = frozenset({401, 402, 403, 404, 407})
 
 
 def _misconfigured(status_code: int, found: Reported) -> errors.UpstreamFailed:
@@ -101,7 +119,7 @@ def _misconfigured(status_code: int, found: Reported) -> errors.UpstreamFailed:
     if status_code < 400:
         message = "The upstream redirects, which is not followed. The deployment's address is wrong."
         return errors.UpstreamFailed(message, code="upstream_invalid_response", retryable=False)
-    reason = "does not know this model or operation" if status_code in {404, 405} else "asks for payment"
+    reason = "does not know this model" if status_code == 404 else "asks for payment"
     said = f": {found.message}" if found.message else "."
     return errors.UpstreamFailed(f"The upstream {reason}{said}", code="upstream_refused", retryable=False)
 
@@ -148,7 +166,7 @@ def _status_code(found: dict[str, Any]) -> int | None:
             value = int(value)
         if type(value) is int and 400 <= value < 600:
             return value
-    return _CODE_OF_TYPE.get(str(found.get("type")))
+    return _CODE_OF_TYPE.get(str(found.get("type"))) or _CODE_OF_TYPE.get(str(found.get("code")))
 
 
 _CODE_OF_TYPE = {
@@ -158,6 +176,10 @@ _CODE_OF_TYPE = {
     "permission_error": 403,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
+    "request_too_large": 413,
+    "timeout_error": 504,
+    "not_found_error": 404,
+    "overloaded_error": 529,
 }
 
 

@@ -22,7 +22,7 @@ _KEY = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+"(?:[^"\\]|\\.)*+"' + _COLON.patt
 _FALSY = frozenset({b"null", b"false", b'""', b"{}", b"[]", b"0"})
 
 
-def members_of(data: bytes) -> Members | None:
+def members_of(data: bytes | msgspec.Raw) -> Members | None:
     """The members of a JSON object, the last of each name; None for anything else."""
     try:
         return _DECODER.decode(data)

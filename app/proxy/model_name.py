@@ -55,6 +55,14 @@ class ModelName:
             return joined({**members, _NAME: msgspec.Raw(self._value)})
         return _spliced(answer, span, self._value)
 
+    def restore_inside(self, chunk: bytes, members: Members, outer: str, inner: Members) -> bytes:
+        """`chunk`, of which `members` were taken, with the name replaced in its member `outer`, which holds `inner`."""
+        if _NAME not in inner:
+            return chunk
+        restored = self.restore_in(bytes(members[outer]), inner)
+        span = span_of(chunk, members, outer)
+        return joined({**members, outer: msgspec.Raw(restored)}) if span is None else _spliced(chunk, span, restored)
+
     def _learn(self, chunk: bytes, start: int, end: int) -> None:
         """Keep what stands around the name, with one more byte on each side to end what goes before."""
         self.known_front = _BEFORE + chunk[: end + 1]

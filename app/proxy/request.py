@@ -6,16 +6,33 @@ member goes through byte for byte, known to us or not.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from app.errors import InvalidRequest, UnsupportedMedia
+from app.http1.pool import UploadSource
 from app.kit import json
 from app.proxy.members import Members, joined, members_of, quoted, text_of
 
 _JSON = b"application/json"
 _TRUE, _FALSE = b"true", frozenset({b"false", b"null"})
+_FALSE_OR_ABSENT = _FALSE | {b""}
+_OPTIONS, _INCLUDE = "stream_options", "include_usage"
+
+
+class AnyRequest(Protocol):
+    """A call as the story needs it, whether it came as JSON or as a form (`form_request`)."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def usage_asked(self) -> bool: ...
+    @property
+    def content_type(self) -> bytes: ...
+    def body_for(self, served_model: str, *, ask_usage: bool = False) -> bytes | UploadSource: ...
 
 
 class CallRequest(NamedTuple):
@@ -25,13 +42,33 @@ class CallRequest(NamedTuple):
     stream: bool
     members: Members
 
-    def body_for(self, served_model: str) -> bytes:
-        """The body for an upstream that knows the model by that name."""
-        return joined({**self.members, "model": msgspec.Raw(quoted(served_model))})
+    @property
+    def content_type(self) -> bytes:
+        return _JSON
+
+    @property
+    def usage_asked(self) -> bool:
+        """Whether the caller wants the usage of a stream; also when the question is no sensible one."""
+        raw = self.members.get(_OPTIONS)
+        if raw is None or bytes(raw) == b"null":
+            return False
+        options = members_of(raw)
+        return options is None or bytes(options.get(_INCLUDE, b"")) not in _FALSE_OR_ABSENT
+
+    def body_for(self, served_model: str, *, ask_usage: bool = False) -> bytes:
+        """The body for an upstream that knows the model by that name. `ask_usage` where the caller did not."""
+        members = {**self.members, "model": msgspec.Raw(quoted(served_model))}
+        if ask_usage:
+            options = members_of(self.members.get(_OPTIONS, b"{}")) or {}
+            members[_OPTIONS] = msgspec.Raw(joined({**options, _INCLUDE: msgspec.Raw(_TRUE)}))
+        return joined(members)
 
 
 def check_media_type(content_type: bytes | None) -> None:
-    """Raises UnsupportedMedia for anything declared that is not JSON; curl declares a form by default."""
+    """Raises UnsupportedMedia for anything declared that is not JSON; curl declares a form by default.
+
+    Forms that are taken have been told apart before.
+    """
     if content_type is None:
         return
     kind = content_type.partition(b";")[0].strip().lower()

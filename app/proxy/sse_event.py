@@ -37,9 +37,10 @@ class Event(NamedTuple):
         return b"\n".join(line.value for line in self.lines if line.is_data)
 
     @property
-    def is_error(self) -> bool:
-        """Named `error`: one SDK raises on the name, whatever the data says (openai-node)."""
-        return any(line.field.startswith(b"event") and line.value == b"error" for line in self.lines)
+    def name(self) -> bytes:
+        """Of two, `error`: some SDKs raise on that name, whatever the data says (openai-node, anthropic)."""
+        names = [line.value for line in self.lines if not line.is_data]
+        return b"error" if b"error" in names else b"".join(names[-1:])
 
     def with_payload(self, payload: bytes) -> bytes:
         """The event's bytes with another payload, on as many lines as before where it still has them."""

@@ -15,21 +15,22 @@ from app.kit.net import AddressPolicy, check_url
 
 _ANYWHERE = AddressPolicy(allow_cidrs=(ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 """Here a URL is only taken apart; where it may lead is decided at every connect."""
-_COMMON_HEADERS = (
-    (b"content-type", b"application/json"),
-    (b"user-agent", f"modelport/{version('modelport')}".encode()),
-)
+_USER_AGENT: Header = (b"user-agent", f"modelport/{version('modelport')}".encode())
 _LINE_BREAKS = frozenset("\r\n\0")
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One resolved target. `path` goes before the endpoint's name; `secret` must never come back to a caller."""
+    """One resolved target. `path` goes before the endpoint's name; `secret` must never come back to a caller.
+
+    `stream_usage`: it can be asked for the usage of a stream, as far as its platform says.
+    """
 
     origin: Origin
     path: str
     headers: tuple[Header, ...] = field(repr=False)
     secret: str | None = field(repr=False)
+    stream_usage: bool = True
 
 
 def upstream_from(deployment: DeploymentEntry) -> Upstream:
@@ -51,17 +52,26 @@ def upstream_from(deployment: DeploymentEntry) -> Upstream:
             partition=deployment.id,
         ),
         path=url.path.rstrip("/"),
-        headers=(*_COMMON_HEADERS, *_auth_headers(spec)),
+        headers=(_USER_AGENT, *_fixed_headers(spec), *_auth_headers(spec)),
         secret=spec.auth_value,
+        stream_usage=spec.stream_usage,
     )
+
+
+def _fixed_headers(spec: UpstreamSpec) -> tuple[Header, ...]:
+    return tuple(_header(name, value) for name, value in spec.headers.items())
 
 
 def _auth_headers(spec: UpstreamSpec) -> tuple[Header, ...]:
     if spec.auth_header is None or spec.auth_value is None:
         return ()
-    if not _LINE_BREAKS.isdisjoint(spec.auth_header + spec.auth_value):
+    return (_header(spec.auth_header, spec.auth_value),)
+
+
+def _header(name: str, value: str) -> Header:
+    if not _LINE_BREAKS.isdisjoint(name + value):
         raise ValueError("the header cannot be sent")
-    return ((spec.auth_header.lower().encode("ascii"), spec.auth_value.encode("latin-1")),)
+    return (name.lower().encode("ascii"), value.encode("latin-1"))
 
 
 def _endpoint(text: str | None) -> tuple[str, int] | None:

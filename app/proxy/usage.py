@@ -1,68 +1,150 @@
-"""Token counts as upstreams report them, with nothing believed that cannot be."""
+"""Token counts as upstreams report them, in every shape, with nothing believed that cannot be.
+
+    chat, completions, embeddings    prompt_tokens, completion_tokens and their details
+    responses, images, audio         input_tokens, output_tokens and their details
+    messages                         input_tokens without what the cache served or took; both apart
+    rerank                           total_tokens, or Cohere's `meta.tokens`
+
+What an upstream does not say stays unknown; zero is said.
+"""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import msgspec
 
 from app.domain.usage import TokenUsage
+from app.proxy.members import Members, members_of
 
 _MOST_TOKENS = 1_000_000_000
 """More than any model can count in one call: a larger number is a defect of the upstream."""
 _NOTHING = TokenUsage()
 
 
-class _PromptDetails(msgspec.Struct):
+class Counting(Enum):
+    """What the counts of an endpoint's answers mean."""
+
+    ALL = "all"
+    CACHE_APART = "cache_apart"
+    """Input read from and written to the cache comes on top (Anthropic's documentation of prompt caching)."""
+    INPUT_ONLY = "input_only"
+    """There is no output, so a bare total is the input."""
+    NOTHING = "nothing"
+    """The numbers are the answer itself, not what it took."""
+
+
+class _Details(msgspec.Struct, gc=False):
     cached_tokens: Any = None
-
-
-class _CompletionDetails(msgspec.Struct):
     reasoning_tokens: Any = None
 
 
-class _Usage(msgspec.Struct):
+class _Counts(msgspec.Struct, gc=False):
     prompt_tokens: Any = None
     completion_tokens: Any = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
+    input_tokens: Any = None
+    output_tokens: Any = None
+    total_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
 
 
-class _WithoutDetails(msgspec.Struct):
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
+class _Usage(_Counts, gc=False):
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Usage)
-_DECODER_WITHOUT_DETAILS = msgspec.json.Decoder(_WithoutDetails)
+_DECODER_WITHOUT_DETAILS = msgspec.json.Decoder(_Counts)
 
 
-def usage_from(raw: msgspec.Raw | bytes | None) -> TokenUsage | None:
-    """The `usage` object of an answer or chunk; None when it is absent, null or holds no usable count."""
-    if raw is None:
-        return None
+class UsageReader:
+    """The usage of one call: of what its answer reports, the last count of each kind stands."""
+
+    __slots__ = ("_counting", "_plain_input", "_read", "_written", "usage")
+
+    def __init__(self, counting: Counting = Counting.ALL) -> None:
+        self.usage: TokenUsage | None = None
+        self._counting = counting
+        self._plain_input: int | None = None
+        self._read: int | None = None
+        self._written: int | None = None
+
+    def feed(self, raw: msgspec.Raw | bytes | None) -> None:
+        """Take in a `usage` object; anything that is not one, or holds no usable count, changes nothing."""
+        found = None if raw is None or self._counting is Counting.NOTHING else _decoded(raw)
+        if found is None:
+            return
+        usage = _stated(found)
+        if self._counting is Counting.INPUT_ONLY and usage.input_tokens is None:
+            usage = usage._replace(input_tokens=_count(found.total_tokens))
+        elif self._counting is Counting.CACHE_APART:
+            usage = self._with_cache(usage, found)
+        if self.usage is not None:
+            usage = TokenUsage(*map(_first, usage, self.usage))
+        self.usage = None if usage == _NOTHING else usage
+
+    def _with_cache(self, usage: TokenUsage, found: _Counts) -> TokenUsage:
+        """All of the input, whether it is reported at once or part by part."""
+        self._plain_input = _first(usage.input_tokens, self._plain_input)
+        self._read = _first(_count(found.cache_read_input_tokens), self._read)
+        self._written = _first(_count(found.cache_creation_input_tokens), self._written)
+        parts = [part for part in (self._plain_input, self._read, self._written) if part is not None]
+        return usage._replace(input_tokens=sum(parts) if parts else None, cached_input_tokens=self._read)
+
+
+def usage_of(answer: Members, counting: Counting) -> TokenUsage | None:
+    """The usage of a whole answer, wherever it stands; None when there is none, or no usable count in it."""
+    raw = answer.get("usage")
+    if counting is Counting.ALL:
+        found = None if raw is None else _decoded(raw)
+        usage = None if found is None else _stated(found)
+        return None if usage == _NOTHING else usage
+    reader = UsageReader(counting)
+    reader.feed(raw)
+    if reader.usage is None and counting is Counting.INPUT_ONLY and "meta" in answer:
+        reader.feed((members_of(answer["meta"]) or {}).get("tokens"))
+    return reader.usage
+
+
+def _stated(found: _Counts) -> TokenUsage:
+    """What is said under the names of either family."""
+    prompt, completion = found.prompt_tokens, found.completion_tokens
+    cached = reasoning = None
+    if isinstance(found, _Usage):
+        before, after = found.prompt_tokens_details, found.completion_tokens_details
+        before = found.input_tokens_details if before is None else before
+        after = found.output_tokens_details if after is None else after
+        cached = None if before is None else _count(before.cached_tokens)
+        reasoning = None if after is None else _count(after.reasoning_tokens)
+    return TokenUsage(
+        _count(found.input_tokens if prompt is None else prompt),
+        _count(found.output_tokens if completion is None else completion),
+        cached,
+        reasoning,
+    )
+
+
+def _decoded(raw: msgspec.Raw | bytes) -> _Counts | None:
     try:
-        found = _DECODER.decode(raw)
+        return _DECODER.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _without_details(raw)
-    prompt, completion = found.prompt_tokens_details, found.completion_tokens_details
-    usage = TokenUsage(
-        _count(found.prompt_tokens),
-        _count(found.completion_tokens),
-        None if prompt is None else _count(prompt.cached_tokens),
-        None if completion is None else _count(completion.reasoning_tokens),
-    )
-    return None if usage == _NOTHING else usage
 
 
-def _without_details(raw: msgspec.Raw | bytes) -> TokenUsage | None:
+def _without_details(raw: msgspec.Raw | bytes) -> _Counts | None:
     """Nonsense in the details does not make the sums worthless."""
     try:
-        found = _DECODER_WITHOUT_DETAILS.decode(raw)
+        return _DECODER_WITHOUT_DETAILS.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    usage = TokenUsage(_count(found.prompt_tokens), _count(found.completion_tokens))
-    return None if usage == _NOTHING else usage
+
+
+def _first(new: int | None, before: int | None) -> int | None:
+    return before if new is None else new
 
 
 def _count(value: Any) -> int | None:

@@ -12,18 +12,24 @@ written without the lock, because they are true whoever holds it: the external i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Update, exists, func, literal_column, or_, select, text, update
+from sqlalchemy import BigInteger, ColumnElement, Update, func, literal_column, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.operation import ACTIVE, OperationStatus
 from app.kit.clock import monotonic
 from app.kit.secrets import new_secret_text
-from app.store.tables import ConnectionRow, DeploymentRow, OperationRow, WorkerRow
+from app.store import due
+from app.store.due import ANYBODY, Turns
+from app.store.rows import UNIQUE_RESOURCE
+from app.store.session import constraint_of
+from app.store.tables import ConnectionRow, DeploymentRow, OperationRow
 from app.store.workers import is_drained
 
 LEASE_SECONDS = 90
@@ -46,30 +52,32 @@ class Claim:
         return self.ends_at - monotonic()
 
 
-async def claim_due(session: AsyncSession, *, worker_id: str, node_id: str, limit: int) -> Sequence[Claim]:
+async def claim_due(
+    session: AsyncSession, *, worker_id: str, node_id: str, limit: int, rules: Turns = ANYBODY
+) -> Sequence[Claim]:
     """Lease up to `limit` due deployments that nobody holds and that belong to this node or to none.
 
     The worker has written its heartbeat before, else its claims would count as free at once.
     """
     ends_at = monotonic() + LEASE_SECONDS
     token = f"{worker_id}:{new_secret_text(9)}"
-    due = (
+    turn = due.whose_turn(node_id, rules)
+    locked = (
         select(DeploymentRow.id)
-        .where(DeploymentRow.due_at <= func.now(), _free(), _on_node(node_id))
-        .order_by(DeploymentRow.due_at)
+        .where(DeploymentRow.id.in_(turn), DeploymentRow.due_at <= func.now(), due.is_free())
+        .order_by(*due.in_order())
         .limit(limit)
         .with_for_update(skip_locked=True, key_share=True)
     )
     lease = func.now() + text(f"interval '{LEASE_SECONDS} seconds'")
-    statement = update(DeploymentRow).where(DeploymentRow.id.in_(due)).values(lock_token=token, locked_until=lease)
+    statement = update(DeploymentRow).where(DeploymentRow.id.in_(locked)).values(lock_token=token, locked_until=lease)
     rows = (await session.scalars(statement.returning(DeploymentRow))).all()
     return [await _claim(session, row, token, ends_at) for row in rows]
 
 
-async def seconds_until_due(session: AsyncSession, *, node_id: str) -> float | None:
-    """When the next unclaimed deployment is due, from now; None when none ever is."""
-    soonest = select(func.extract("epoch", func.min(DeploymentRow.due_at) - func.now()))
-    found: Any = (await session.execute(soonest.where(_free(), _on_node(node_id)))).scalar_one()
+async def seconds_until_due(session: AsyncSession, *, node_id: str, rules: Turns = ANYBODY) -> float | None:
+    """When the next unclaimed deployment's turn comes, from now; None when none's ever does."""
+    found = (await session.execute(due.soonest(node_id, rules))).scalar_one()
     return None if found is None else float(found)
 
 
@@ -77,13 +85,14 @@ async def apply(session: AsyncSession, claim: Claim, values: Mapping[str, Any]) 
     """Write `values` and give the claim back; False when the claim or its generation is stale.
 
     A stale generation means that the wish changed while we acted: nothing observed under the old
-    wish is written, and the deployment is due at once.
+    wish is written, and the deployment is due at once. Raises ExternalIdTaken.
     """
     ours = (DeploymentRow.id == claim.deployment.id, DeploymentRow.lock_token == claim.token)
     free: dict[str, Any] = {"lock_token": None, "locked_until": None}
     current = update(DeploymentRow).where(*ours, DeploymentRow.generation == claim.deployment.generation)
-    if await _changed(session, current.values(**values, **free)):
-        return True
+    with resources_held_once():
+        if await _changed(session, current.values(**values, **free)):
+            return True
     await session.execute(update(DeploymentRow).where(*ours).values(due_at=func.now(), **free))
     return False
 
@@ -99,15 +108,34 @@ async def hold(session: AsyncSession, claim: Claim, values: Mapping[str, Any]) -
     return await _changed(session, statement.values(**values))
 
 
+class ExternalIdTaken(Exception):
+    """Another living deployment of the same connection holds this resource; nothing was written."""
+
+
+@contextmanager
+def resources_held_once() -> Iterator[None]:
+    """Raises ExternalIdTaken where a write would give one resource to two living deployments."""
+    try:
+        yield
+    except IntegrityError as failure:
+        if constraint_of(failure) == UNIQUE_RESOURCE:
+            raise ExternalIdTaken from None
+        raise
+
+
 async def record_external_id(session: AsyncSession, deployment_id: str, create_token: str, external_id: str) -> None:
-    """What a create made; true for whoever holds the claim now, so it needs no lock token."""
+    """What a create made; true for whoever holds the claim now, so it needs no lock token.
+
+    Raises ExternalIdTaken when the platform answered with what another deployment holds.
+    """
     statement = update(DeploymentRow).where(
         DeploymentRow.id == deployment_id,
         DeploymentRow.create_token == create_token,
         DeploymentRow.external_id.is_(None),
     )
     values = {"external_id": external_id, "absences": 0, "given_up_at": None, "due_at": func.now()}
-    await session.execute(statement.values(**values))
+    with resources_held_once():
+        await session.execute(statement.values(**values))
 
 
 async def touch_operation(session: AsyncSession, operation_id: str, values: Mapping[str, Any]) -> None:
@@ -192,15 +220,3 @@ async def _claim(session: AsyncSession, row: DeploymentRow, token: str, ends_at:
 async def _changed(session: AsyncSession, statement: Update) -> bool:
     returning = statement.returning(DeploymentRow.id).execution_options(synchronize_session=False)
     return (await session.execute(returning)).first() is not None
-
-
-def _free() -> ColumnElement[bool]:
-    """Not leased, or leased by a worker that is gone. Taking over early is safe: a holder that was only
-    paused writes nothing with its old token, and an open create is looked for, never just repeated."""
-    holder = func.split_part(DeploymentRow.lock_token, ":", 1)
-    alive = exists().where(WorkerRow.id == holder, WorkerRow.expires_at > func.now())
-    return or_(DeploymentRow.locked_until.is_(None), DeploymentRow.locked_until < func.now(), ~alive)
-
-
-def _on_node(node_id: str) -> ColumnElement[bool]:
-    return or_(DeploymentRow.node_id.is_(None), DeploymentRow.node_id == node_id)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, case, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.connection import ConnectionStatus
@@ -31,6 +32,12 @@ async def list_page(
     return (await session.scalars(newest_first(statement, ConnectionRow.id, page))).all()
 
 
+async def list_all(session: AsyncSession, reach: Reach) -> Sequence[ConnectionRow]:
+    """By name: one's own and the shared ones."""
+    statement = select(ConnectionRow).where(_visible(reach)).order_by(ConnectionRow.name, ConnectionRow.id)
+    return (await session.scalars(statement)).all()
+
+
 async def find(session: AsyncSession, reach: Reach, connection_id: str) -> ConnectionRow | None:
     statement = select(ConnectionRow).where(ConnectionRow.id == connection_id, _visible(reach))
     return (await session.scalars(statement)).one_or_none()
@@ -40,6 +47,15 @@ async def lock(session: AsyncSession, reach: Reach, connection_id: str) -> Conne
     """The row for this transaction alone: no deployment can begin to use it meanwhile."""
     statement = select(ConnectionRow).where(ConnectionRow.id == connection_id, _visible(reach)).with_for_update()
     return (await session.scalars(statement)).one_or_none()
+
+
+async def lock_for_adoption(session: AsyncSession, connection_id: str) -> ConnectionRow | None:
+    """The row for this transaction's adoption alone: of two, the second sees what the first made.
+
+    Deployments may begin to use the connection meanwhile.
+    """
+    statement = select(ConnectionRow).where(ConnectionRow.id == connection_id).with_for_update(key_share=True)
+    return (await session.scalars(statement.execution_options(populate_existing=True))).one_or_none()
 
 
 async def find_for_use(session: AsyncSession, tenant_id: str, name_or_id: str) -> ConnectionRow | None:
@@ -79,12 +95,42 @@ async def record_check(session: AsyncSession, row: ConnectionRow, status: Connec
 
 
 async def mark_auth_failed(session: AsyncSession, connection_id: str, reason: str) -> None:
-    """The platform refused its credentials while the reconciler used it."""
-    statement = update(ConnectionRow).where(
-        ConnectionRow.id == connection_id, ConnectionRow.status != ConnectionStatus.AUTH_FAILED
-    )
+    """The platform refused its credentials while it was used; the time says when they were tried last."""
+    failed = ConnectionRow.status == ConnectionStatus.AUTH_FAILED
+    statement = update(ConnectionRow).where(ConnectionRow.id == connection_id)
     values = {"status": ConnectionStatus.AUTH_FAILED, "status_reason": reason[:_REASON_LIMIT], "checked_at": func.now()}
-    await session.execute(statement.values(**values, version=ConnectionRow.version + 1))
+    next_version = case((failed, ConnectionRow.version), else_=ConnectionRow.version + 1)
+    await session.execute(statement.values(**values, version=next_version))
+
+
+async def mark_recovered(session: AsyncSession, connection_id: str) -> bool:
+    """The platform took its credentials again; False when the connection was not known to be refused."""
+    statement = (
+        update(ConnectionRow)
+        .where(ConnectionRow.id == connection_id, ConnectionRow.status == ConnectionStatus.AUTH_FAILED)
+        .values(
+            status=ConnectionStatus.OK,
+            status_reason=None,
+            checked_at=func.now(),
+            version=ConnectionRow.version + 1,
+        )
+        .returning(ConnectionRow.id)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
+async def throttle(session: AsyncSession, connection_id: str, seconds: float) -> None:
+    """The platform asked the account to wait: every replica leaves it alone, the longest wait counts."""
+    until = func.greatest(ConnectionRow.throttled_until, func.now() + timedelta(seconds=seconds))
+    statement = update(ConnectionRow).where(ConnectionRow.id == connection_id)
+    await session.execute(statement.values(throttled_until=until))
+
+
+async def throttled_seconds(session: AsyncSession, connection_id: str) -> float | None:
+    """How long the account is still to be left alone; None when it may be used."""
+    left = func.extract("epoch", ConnectionRow.throttled_until - func.now())
+    found = (await session.execute(select(left).where(ConnectionRow.id == connection_id))).scalar_one_or_none()
+    return float(found) if found is not None and found > 0 else None
 
 
 def _visible(reach: Reach) -> ColumnElement[bool]:

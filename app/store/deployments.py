@@ -15,6 +15,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.domain.deployment import Status
+from app.domain.ownership import Holder
 from app.kit.pagination import PageRequest
 from app.store.rows import Reach, newest_first, revise, taken_names, within
 from app.store.tables import ConnectionRow, DeploymentRow
@@ -105,6 +107,20 @@ async def left_of_tenant(session: AsyncSession, tenant_id: str) -> Sequence[Depl
 async def left_on_connection(session: AsyncSession, connection_id: str) -> Sequence[DeploymentRow]:
     """Some of the deployments that keep a connection from being deleted."""
     return await _left(session, DeploymentRow.connection_id == connection_id)
+
+
+async def holders(session: AsyncSession, connection_id: str, external_id: str | None = None) -> Mapping[str, Holder]:
+    """External id → the living deployment, whosever it is, that holds this resource of the connection, or each."""
+    wanted = DeploymentRow.external_id.is_not(None) if external_id is None else DeploymentRow.external_id == external_id
+    statement = select(
+        DeploymentRow.id, DeploymentRow.tenant_id, DeploymentRow.name, DeploymentRow.external_id, DeploymentRow.adopted
+    ).where(DeploymentRow.connection_id == connection_id, DeploymentRow.status != Status.DELETED, wanted)
+    rows = await session.execute(statement)
+    return {
+        found: Holder(row.id, row.tenant_id, row.name, found, row.adopted)
+        for row in rows
+        if (found := row.external_id) is not None
+    }
 
 
 async def remove_tombstones(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,13 +13,31 @@ MONTHS_AHEAD = 2
 
 async def ensure_partitions(session: AsyncSession) -> None:
     """The current month and the next ones; safe in any number of copies."""
-    await session.execute(text("SELECT pg_advisory_xact_lock(7305511842206121002)"))
     now = (await session.execute(select(func.now()))).scalar_one()
-    for offset in range(MONTHS_AHEAD + 1):
-        first, after = _month(now, offset), _month(now, offset + 1)
-        name = f"usage_records_{first:%Y_%m}"
-        bounds = f"FROM ('{first:%Y-%m-%d}+00') TO ('{after:%Y-%m-%d}+00')"
-        await session.execute(text(f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF usage_records FOR VALUES {bounds}"))
+    await _create(session, [_month(now, offset) for offset in range(MONTHS_AHEAD + 1)])
+
+
+async def ensure_months(session: AsyncSession, moments: Iterable[datetime]) -> None:
+    """The months of these moments; for records of a worker whose clock, or whose journal, is far off."""
+    firsts = {_month(moment.astimezone(UTC), 0) for moment in moments}
+    wanted = {_name(first): first for first in firsts}
+    known = text("SELECT relname FROM pg_class WHERE relname = ANY(CAST(:names AS text[]))")
+    found = set(await session.scalars(known, {"names": list(wanted)}))
+    missing = [first for name, first in wanted.items() if name not in found]
+    if missing:
+        await _create(session, missing)
+
+
+async def _create(session: AsyncSession, firsts: Iterable[datetime]) -> None:
+    await session.execute(text("SELECT pg_advisory_xact_lock(7305511842206121002)"))
+    for first in sorted(firsts):
+        bounds = f"FROM ('{first:%Y-%m-%d}+00') TO ('{_month(first, 1):%Y-%m-%d}+00')"
+        made = f"CREATE TABLE IF NOT EXISTS {_name(first)} PARTITION OF usage_records FOR VALUES {bounds}"
+        await session.execute(text(made))
+
+
+def _name(first: datetime) -> str:
+    return f"usage_records_{first:%Y_%m}"
 
 
 def _month(now: datetime, offset: int) -> datetime:

@@ -36,6 +36,8 @@ Reach = str | Literal[Everyone.ALL_TENANTS]
 Versioned = TypeVar("Versioned", TenantRow, ApiKeyRow, ConnectionRow, DeploymentRow, RouteRow)
 _Statement = TypeVar("_Statement", bound=Select[*tuple[Any, ...]])
 
+UNIQUE_RESOURCE = "uq_deployments_connection_id_external_id"
+"""No two living deployments hold one resource of a platform."""
 _NAME_CONSTRAINTS = frozenset({"uq_tenants_name", "uq_connections_owner_name"})
 
 
@@ -73,6 +75,8 @@ def taken_names() -> Iterator[None]:
         constraint = constraint_of(failure) or ""
         if constraint in _NAME_CONSTRAINTS:
             raise name_taken() from None
+        if constraint == UNIQUE_RESOURCE:
+            raise Conflict("Another deployment holds this resource of the platform.", code="already_adopted") from None
         if constraint.endswith("_tenant_id"):
             raise NotFound("There is no such tenant.") from None
         raise

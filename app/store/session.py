@@ -32,7 +32,8 @@ Session = AsyncSession
 _RETRYABLE_STATES = frozenset({"40001", "40P01"})
 _TRIES = 3
 _DRIVER_ERRORS: tuple[type[BaseException], ...] = (DBAPIError, PoolTimeout, *CONNECTION_ERRORS)
-_UNAVAILABLE_STATES = ("08", "53", "57", "25006", "55P03")
+_UNAVAILABLE_STATES = ("08", "53", "57", "25006", "55P03", "42P01", "42703")
+"""The last two, an unknown table or column: another process is still migrating, or has not begun to."""
 
 
 class Store:

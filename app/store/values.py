@@ -58,6 +58,7 @@ def upstream_columns(upstream: UpstreamSpec | None, row: DeploymentRow, keyring:
         "served_models": dict(upstream.served_models),
         "exempt": upstream.exempt,
         "stream_usage": upstream.stream_usage,
+        **({"headers": dict(upstream.headers)} if upstream.headers else {}),
     }
     return {"upstream": public, "upstream_key_sealed": _sealed_key(upstream.auth_value, row, keyring)}
 

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(length=1024), nullable=False),
         sa.Column("name", sa.String(length=512), nullable=False),
         sa.Column("title", sa.String(length=512), nullable=True),
+        sa.Column("description", sa.String(length=4000), nullable=True),
         *(
             sa.Column(name, sa.String(length=256), nullable=True)
             for name in ("task", "domain", "origin", "series", "model_type", "source")

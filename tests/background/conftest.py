@@ -18,13 +18,14 @@ from app.domain.operation import OperationType
 from app.kit.hints import Hint
 from app.kit.ids import new_id
 from app.kit.secrets import Keyring
-from app.providers.base import OpenConnection
+from app.providers.base import OpenConnection, Provider
 from app.store import names, places, workers
 from app.store.session import Store
 from app.store.tables import ConnectionRow, DeploymentRow, EventRow, OperationRow, TenantRow
-from tests.support.cloud import CloudProvider
+from app.store.values import sealed_provider_options
 
 WORKER = "wrk_reconciler"
+Opening = Callable[[Connection], OpenConnection]
 PACE = Pace(poll_seconds=0.05, grace_seconds=0.4, drain_seconds=0.3)
 
 
@@ -45,12 +46,10 @@ class Bench:
                     id=deployment_id,
                     tenant_id=self.tenant_id,
                     connection_id=self.connection_id,
-                    provider="cloud",
                     name=name,
-                    model="qwen3-8b",
                     wanted="running",
                     status="pending",
-                    **columns,
+                    **{"provider": "cloud", "model": "qwen3-8b", **columns},
                 )
             )
             await session.flush()
@@ -104,6 +103,12 @@ class Bench:
             found = select(EventRow.type).where(EventRow.deployment_id == deployment_id).order_by(EventRow.id)
             return list(await session.scalars(found))
 
+    async def drifts(self, deployment_id: str) -> list[dict[str, Any]]:
+        """What drift events say, in order."""
+        mine = (EventRow.deployment_id == deployment_id, EventRow.type == "drift")
+        async with self.store.read() as session:
+            return list(await session.scalars(select(EventRow.data).where(*mine).order_by(EventRow.id)))
+
     async def until(self, deployment_id: str, holds: Callable[[DeploymentRow], bool]) -> DeploymentRow:
         """The row, as soon as it is as described; the time limit only guards against hanging."""
         async with asyncio.timeout(20):
@@ -122,22 +127,34 @@ class Bench:
                 await asyncio.sleep(0.01)
             return found
 
-    def reconciler(self, provider: CloudProvider) -> Reconciler:
+    async def give_options(self, deployment_id: str, options: dict[str, Any]) -> None:
+        """Provider options, sealed as the control plane seals them."""
+        sealed = sealed_provider_options(
+            options, deployment_id=deployment_id, tenant_id=self.tenant_id, keyring=self.keyring
+        )
+        async with self.store.write() as session:
+            mine = update(DeploymentRow).where(DeploymentRow.id == deployment_id)
+            await session.execute(mine.values(provider_options_sealed=sealed))
+
+    def reconciler(self, provider: Provider, opening: Opening, pace: Pace) -> Reconciler:
         return Reconciler(
             store=self.store,
             provider_of=lambda _: provider,
             keyring=self.keyring,
-            open_connection=_opened,
+            open_connection=opening,
             worker_id=WORKER,
             node_id="nod_test",
-            pace=PACE,
+            pace=pace,
             hint=Hint(),
         )
 
     @asynccontextmanager
-    async def reconciling(self, provider: CloudProvider, copies: int = 1) -> AsyncIterator[None]:
-        """That many reconcilers over one cloud, until the block ends."""
-        running = [asyncio.get_running_loop().create_task(self.reconciler(provider).run()) for _ in range(copies)]
+    async def reconciling(
+        self, provider: Provider, copies: int = 1, *, opening: Opening | None = None, pace: Pace = PACE
+    ) -> AsyncIterator[None]:
+        """That many reconcilers over one platform, until the block ends. `opening` opens its connections."""
+        reconcilers = [self.reconciler(provider, opening or opened, pace) for _ in range(copies)]
+        running = [asyncio.get_running_loop().create_task(one.run()) for one in reconcilers]
         try:
             yield
         finally:
@@ -146,7 +163,7 @@ class Bench:
             await asyncio.gather(*running, return_exceptions=True)
 
 
-def _opened(connection: Connection) -> OpenConnection:
+def opened(connection: Connection) -> OpenConnection:
     return OpenConnection(connection, http=cast("Any", None))
 
 

@@ -247,6 +247,25 @@ async def test_a_newer_scale_replaces_an_older_one_and_only_the_last_size_counts
     assert (await bench.row(deployment)).ready_capacity == {"units": 3}
 
 
+@pytest.mark.parametrize("type_", [OperationType.SCALE, OperationType.DELETE])
+async def test_what_replaced_a_lost_create_is_asked_for_once_the_create_is_found(
+    bench: Bench, type_: OperationType
+) -> None:
+    """Finding what a create made says nothing about the wish that has replaced that create."""
+    cloud = Cloud()
+    cloud.lose_answer("create")
+    cloud.hidden.add("ext-1")
+    deployment = await bench.deploy(capacity={"units": 1})
+    async with bench.reconciling(CloudProvider(cloud, CreateDevice.SUFFIX)):
+        await bench.until(deployment, lambda row: row.absences > 0)
+        wish = {"capacity": {"units": 3}} if type_ is OperationType.SCALE else {"wanted": "deleted"}
+        operation = await bench.wish(deployment, type_, **wish)
+        cloud.hidden.clear()
+        assert (await bench.until_ended(operation)).status == "succeeded"
+    assert cloud.calls.count("create") == 1
+    assert [one.units for one in cloud.resources.values()] == ([3] if type_ is OperationType.SCALE else [])
+
+
 async def test_what_vanishes_at_the_platform_is_shown_as_deleted_and_not_made_again(bench: Bench) -> None:
     cloud = Cloud()
     deployment = await bench.deploy()

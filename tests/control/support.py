@@ -14,12 +14,14 @@ import httpx
 from fastapi import FastAPI
 from typing_extensions import override
 
+from app.background.sync_catalog import CatalogSync
 from app.control.app import create_control_app
 from app.control.context import ControlContext, Readiness
 from app.domain.catalog import CatalogModel
 from app.domain.connection import Connection, ProviderKind
 from app.domain.deployment import CreateDevice
 from app.domain.tenant import Scope
+from app.kit.hints import Hint
 from app.kit.http import HttpVendorClient
 from app.kit.ids import new_id
 from app.kit.net import AddressPolicy
@@ -38,7 +40,7 @@ from app.providers.platforms.local.provider import LocalProvider
 from app.providers.platforms.openai_compatible.provider import OpenAICompatibleProvider
 from app.providers.registry import Registry
 from app.settings import SecuritySettings, Settings
-from app.store import api_keys
+from app.store import api_keys, catalog_sync
 from app.store.peppers import Peppers
 from app.store.session import Store
 
@@ -139,11 +141,12 @@ class World:
         return self.client(await self.key(tenant_id, *(scopes or (Scope.READ, Scope.WRITE))))
 
 
-async def make_world(store: Store, keyring: Keyring) -> World:
+async def make_world(store: Store, keyring: Keyring, *more: Provider, policy: AddressPolicy | None = None) -> World:
+    """`more` providers beside the usual ones; `policy` says where connections may lead."""
     peppers = Peppers(keyring)
     async with store.write() as session:
         await peppers.ensure_one(session)
-    policy = AddressPolicy()
+    policy = policy or AddressPolicy()
     refreshed: list[None] = []
 
     def open_connection(connection: Connection) -> OpenConnection:
@@ -161,13 +164,30 @@ async def make_world(store: Store, keyring: Keyring) -> World:
         store=store,
         keyring=keyring,
         peppers=peppers,
-        registry=Registry([OpenAICompatibleProvider(), LocalProvider(None), ElasticProvider()]),
+        registry=Registry([OpenAICompatibleProvider(), LocalProvider(None), ElasticProvider(), *more]),
         address_policy=policy,
         open_connection=open_connection,
         refresh_directory=refresh,
         readiness=readiness,
     )
     return World(store, keyring, context, create_control_app(lambda: context), refreshed)
+
+
+async def sync_catalog(world: World) -> None:
+    """Read every connection that is due, once, as the background does."""
+    context = world.context
+    sync = CatalogSync(
+        store=context.store,
+        provider_of=context.registry.get,
+        keyring=context.keyring,
+        open_connection=context.open_connection,
+        node_id=context.node_id,
+        hint=Hint(),
+    )
+    async with context.store.write() as session:
+        due = await catalog_sync.claim_due(session, node_id=context.node_id, limit=100)
+    for connection in due:
+        await sync.sync(connection)
 
 
 def error_of(answer: httpx.Response, status_code: int, code: str | None = None) -> dict[str, Any]:

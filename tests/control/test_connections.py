@@ -214,7 +214,7 @@ async def test_the_live_catalog_gets_the_query_as_it_was_sent(world: World, writ
     answer = await writer.get(f"{PATH}/{connection['id']}/catalog?q=name~=%25qwen%25&Conditions=a%3Db&SortBy=-x")
     body = answer.json()
     assert body["next_page_token"] is None
-    assert body["data"][0]["name"] == "qwen3-8b"
+    assert body["data"][0]["model"] == "qwen3-8b"
     assert body["data"][0]["raw"]["query"] == {"q": "name~=%qwen%", "Conditions": "a=b", "SortBy": "-x"}
 
 

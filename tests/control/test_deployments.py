@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.store.tables import ChangeRow, DeploymentRow, NameRow, OperationRow
+from app.store.values import spec_of
 from tests.control.support import World, deployment_body, error_of, made
 
 PATH = "/api/v1/deployments"
@@ -210,6 +211,28 @@ async def test_a_changed_spec_is_an_update_a_changed_size_a_scale_and_no_change_
     assert changed.json()["engine"] == {"name": "vllm", "args": ["--x"]}
     types = [type_ for type_, _, _ in await operations_of(writer, deployment["id"])]
     assert types == ["update", "scale", "create"]
+
+
+async def test_a_patch_merges_provider_options_into_those_given_before(
+    world: World, writer: httpx.AsyncClient, deployment: dict[str, Any]
+) -> None:
+    path = f"{PATH}/{deployment['id']}"
+    await observe(world, deployment["id"])
+    first = await writer.patch(path, json={"provider_options": {"a": 1, "b": {"c": 2}}})
+    assert (first.status_code, first.json()["generation"]) == (200, 2)
+    same = await writer.patch(path, json={"provider_options": {"a": 1}})
+    assert same.json()["generation"] == 2
+    await observe(world, deployment["id"])
+    await writer.patch(path, json={"provider_options": {"b": {"d": 3}}, "capacity": {"units": 4}})
+    async with world.store.read() as session:
+        row = await session.get_one(DeploymentRow, deployment["id"])
+    assert spec_of(row, world.keyring).provider_options == {"a": 1, "b": {"d": 3}}
+    assert row.capacity == {"units": 4}
+    types = [type_ for type_, _, _ in await operations_of(writer, deployment["id"])]
+    assert types == ["update", "update", "create"]
+    assert "provider_options" not in (await writer.get(path)).text
+    owned = await writer.patch(path, json={"provider_options": {"token": "x"}})
+    assert error_of(owned, 400, "reserved_provider_option")["param"] == "provider_options.token"
 
 
 async def test_a_stale_if_match_is_412_and_a_fresh_one_writes(

@@ -15,9 +15,10 @@ from app.control.routers import api_routes
 from app.domain.tenant import Scope
 from app.kit.ids import new_id
 from app.store.tables import DeploymentRow
-from tests.control.support import World, connection_body, deployment_body, error_of, made
+from tests.control.support import World, connection_body, deployment_body, error_of, made, sync_catalog
 
 BODIES: dict[str, Any] = {
+    "adopt_resource": {"external_id": "ext-1", "name": "adopted"},
     "update_tenant": {"suspended": True},
     "create_api_key": {"name": "x", "scopes": ["read"]},
     "update_api_key": {"name": "x"},
@@ -35,6 +36,7 @@ PREFIXES = {
     "deployment_id": "dep",
     "operation_id": "op",
     "route_id": "rte",
+    "model_id": "mdl",
 }
 MALFORMED = ["x", "dep_", "ten_" + "u" * 26, "%00", "dep_0000000000000000000000000a%0a", "é", "a" * 300]
 
@@ -47,6 +49,8 @@ async def furnish(world: World, name: str) -> tuple[httpx.AsyncClient, dict[str,
     connection = await made(client, "/api/v1/connections", connection_body())
     deployment = await made(client, "/api/v1/deployments", deployment_body())
     route = await made(client, "/api/v1/routes", {"name": "chat", "targets": [{"deployment": "support-bot"}]})
+    await sync_catalog(world)
+    (model,) = (await client.get("/api/v1/catalog/models")).json()["data"]
     return client, {
         "tenant_id": tenant_id,
         "key_id": key["id"],
@@ -54,6 +58,7 @@ async def furnish(world: World, name: str) -> tuple[httpx.AsyncClient, dict[str,
         "deployment_id": deployment["id"],
         "operation_id": deployment["operation_id"],
         "route_id": route["id"],
+        "model_id": model["id"],
     }
 
 
@@ -107,7 +112,7 @@ async def test_a_deleted_resource_is_like_one_that_never_was(world: World) -> No
         await session.execute(update(DeploymentRow).values(deleted_at=func.now(), status="deleted"))
     assert (await client.delete(f"/api/v1/connections/{ids['connection_id']}")).status_code == 204
     unknown = {**{name: new_id(prefix) for name, prefix in PREFIXES.items()}, "tenant_id": ids["tenant_id"]}  # type: ignore[arg-type]
-    gone = {"route_id", "key_id", "deployment_id", "connection_id"}
+    gone = {"route_id", "key_id", "deployment_id", "connection_id", "model_id"}
     for route in (route for route in ROUTES if gone & route.param_convertors.keys()):
         assert answered(await call(client, route, ids)) == answered(await call(client, route, unknown)), route.name
 

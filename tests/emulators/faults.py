@@ -16,7 +16,7 @@ class Order(StrEnum):
     CUT = "cut"  # it has happened, the connection ends within the answer
     REPLY = "reply"  # nothing has happened, and this is the answer
     REPLACE = "replace"  # it has happened, and this is the answer
-    DELAY = "delay"  # it happens, `seconds` later
+    DELAY = "delay"  # it happens, `seconds` later, whether or not somebody waits for it
     SLOW = "slow"  # it happens, with `seconds` before each part of the answer
 
 
@@ -43,6 +43,10 @@ class Fault:
         self.seen += 1
         return self.nth <= self.seen < self.nth + self.times
 
+    @property
+    def spent(self) -> bool:
+        return self.seen >= self.nth + self.times - 1
+
     async def answer(self, send: Send) -> None:
         given = [("content-type", self.content_type), ("content-length", str(len(self.body))), *self.headers]
         headers = [(name.encode(), value.encode()) for name, value in given]
@@ -58,8 +62,10 @@ class Faults:
         self.pending.append(fault)
 
     def take(self, method: str, path: str) -> Fault | None:
-        """The first that applies; all that match count."""
-        return next(iter([one for one in self.pending if one.applies(method, path)]), None)
+        """The first that applies; all that match count. What has had its turns is forgotten."""
+        taken = next(iter([one for one in self.pending if one.applies(method, path)]), None)
+        self.pending[:] = [one for one in self.pending if not one.spent]
+        return taken
 
 
 class FaultLayer:
@@ -78,8 +84,7 @@ class FaultLayer:
         elif fault.order is Order.REPLY:
             await fault.answer(send)
         elif fault.order is Order.DELAY:
-            await asyncio.sleep(fault.seconds)
-            await self.app(scope, receive, send)
+            await self.app(scope, await _late(receive, fault.seconds), send)
         elif fault.order is Order.SLOW:
             await self.app(scope, receive, _slowly(send, fault.seconds))
         else:
@@ -103,6 +108,19 @@ async def _stop_short(send: Send, body: bytes) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body) + 100).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def _late(receive: Receive, seconds: float) -> Receive:
+    """The whole request as it came, after that time."""
+    messages = [await receive()]
+    while messages[-1].get("more_body", False):
+        messages.append(await receive())
+    await asyncio.sleep(seconds)
+
+    async def again() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return again
 
 
 def _slowly(send: Send, seconds: float) -> Send:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,12 +13,14 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
+KEPT_REQUESTS = 10_000
+logging.getLogger("uvicorn").addHandler(logging.NullHandler())  # answers that stop short are ordered, not errors
+
 
 @asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Run it on a port of the kernel's choice; yields its authority, `127.0.0.1:port`."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+async def serving(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
+    """Run it on that port of loopback, or on a free one where it is taken; yields its authority, `127.0.0.1:port`."""
+    with _listener(port) as listener:
         server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
         running = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
         while not server.started:  # the listener queues connections from its first moment on
@@ -27,6 +30,16 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         finally:
             server.ended.set()
             await running
+
+
+def _listener(port: int) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind(("127.0.0.1", port))
+    except OSError:
+        made.bind(("127.0.0.1", 0))
+    return made
 
 
 class _Server(uvicorn.Server):
@@ -42,7 +55,7 @@ class _Server(uvicorn.Server):
 
 
 class Journal:
-    """Keeps every request as it came, in the list it is given."""
+    """Keeps requests as they came in the list it is given, the last ones of very many."""
 
     def __init__(self, app: ASGIApp, entries: list[dict[str, Any]]) -> None:
         self.app = app
@@ -60,6 +73,7 @@ class Journal:
             "body": b"",
         }
         self.entries.append(record)
+        del self.entries[:-KEPT_REQUESTS]
 
         async def noted() -> Message:
             message = await receive()

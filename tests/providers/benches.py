@@ -14,9 +14,11 @@ from app.providers.base import Device, OpenConnection
 from app.providers.registry import Registry
 from tests.emulators import alayanew as alayanew_emulator
 from tests.emulators import bailian as bailian_emulator
+from tests.emulators import zstack as zstack_emulator
 from tests.providers.contract import Bench, OpenBench
 from tests.support import alayanew as alayanew_support
 from tests.support import pai as pai_support
+from tests.support import zstack as zstack_support
 from tests.support.local_node import TOY, local_node
 from tests.support.openai_server import openai_server
 
@@ -73,10 +75,20 @@ async def pai(folder: Path) -> AsyncIterator[Bench]:
         yield Bench(Registry.build().get("pai"), cloud.opened, pai_support.SPEC, pai_support.DEVICE, secrets)
 
 
+@asynccontextmanager
+async def zstack(folder: Path) -> AsyncIterator[Bench]:
+    account = zstack_emulator.Account(delays=zstack_emulator.Delays().scaled(0.02))
+    async with zstack_emulator.running_emulator(account) as authority:
+        opened = zstack_support.connected(authority, zstack_support.password(account))
+        secrets = (account.password, account.access_key_secret, "hf_FAKE", "vnc-FAKE")
+        yield Bench(Registry.build().get("zstack"), opened, zstack_support.SPEC, zstack_support.DEVICE, secrets)
+
+
 BENCHES: dict[str, OpenBench] = {
     "openai_compatible": openai_compatible,
     "local": local,
     "bailian": bailian,
     "alayanew": alayanew,
     "pai": pai,
+    "zstack": zstack,
 }

@@ -19,6 +19,7 @@ from app.providers.errors import (
     ProviderError,
     ProviderMissing,
     ProviderRefused,
+    ProviderThrottled,
     ProviderUnclear,
 )
 from app.providers.platforms.alayanew.config import AlayaNewCredentials, AlayaNewSettings
@@ -81,7 +82,7 @@ async def test_the_openai_sdk_reaches_a_service_as_its_upstream_says() -> None:
 async def test_a_service_forwards_to_a_real_server_when_it_is_given_one() -> None:
     async with (
         scripted(answer(b'{"object": "chat.completion"}', headers=b"content-type: application/json\r\n")) as real,
-        running_emulator(account := Account(), forward=Forward(f"{real.url}/v1", "real")) as authority,
+        running_emulator(account := Account(forward=Forward(f"{real.url}/v1", "real"))) as authority,
     ):
         account.delays = account.delays.scaled(0)
         opened = connected(authority, account)
@@ -247,7 +248,7 @@ async def test_two_services_of_one_deployments_name_are_told_apart_by_their_toke
         ({"status": 503, "body": b"<html>"}, ProviderUnclear),
         ({"status": 408}, ProviderUnclear),
         ({"status": 503, "headers": (("retry-after", "7"),)}, ProviderBusy),
-        ({"status": 429, "headers": (("retry-after", "7"),)}, ProviderBusy),
+        ({"status": 429, "headers": (("retry-after", "7"),)}, ProviderThrottled),
         ({"status": 500, "body": b'{"code": -1, "msg": "boom"}'}, ProviderUnclear),
         ({"status": 504}, ProviderUnclear),
         ({"status": 400, "body": b'{"code": -1, "msg": "bad"}'}, ProviderRefused),
@@ -259,7 +260,7 @@ async def test_two_services_of_one_deployments_name_are_told_apart_by_their_toke
         ({"status": 200, "body": b'{"code": "-1", "msg": "authentication: bad signature"}'}, CredentialsRefused),
         ({"status": 200, "body": b'{"code": -1, "msg": "internal error"}'}, ProviderUnclear),
         ({"status": 200, "body": '{"code": -1, "msg": "系统异常,请稍后重试"}'.encode()}, ProviderUnclear),
-        ({"status": 200, "body": '{"code": -1, "msg": "请求过于频繁"}'.encode()}, ProviderBusy),
+        ({"status": 200, "body": '{"code": -1, "msg": "请求过于频繁"}'.encode()}, ProviderThrottled),
         ({"status": 200, "body": '{"code": -1, "msg": "模型不存在"}'.encode()}, ProviderMissing),
         ({"status": 200, "body": b'{"code": 7, "msg": "brand new"}'}, ProviderUnclear),
         ({"status": 200, "body": b'{"code": null}'}, ProviderUnclear),

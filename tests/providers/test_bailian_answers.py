@@ -19,6 +19,7 @@ from app.providers.errors import (
     ProviderError,
     ProviderMissing,
     ProviderRefused,
+    ProviderThrottled,
     ProviderUnclear,
 )
 from app.providers.platforms.bailian.mapping import STATUSES, moment, status_of
@@ -148,9 +149,9 @@ async def test_a_refusal_is_understood_wherever_the_platform_puts_it(in_ok: bool
         (404, "Model.NotExist", ProviderMissing),
         (400, "Conflict", ProviderBusy),
         (409, "Conflict", ProviderBusy),
-        (429, "Throttling", ProviderBusy),
-        (429, "Throttling.RateQuota", ProviderBusy),
-        (400, "Throttling.AllocationQuota", ProviderBusy),
+        (429, "Throttling", ProviderThrottled),
+        (429, "Throttling.RateQuota", ProviderThrottled),
+        (400, "Throttling.AllocationQuota", ProviderThrottled),
         (500, "InternalError", ProviderUnclear),
         (500, "InternalError.Algo", ProviderUnclear),
         (500, "RequestTimeOut", ProviderUnclear),
@@ -161,7 +162,7 @@ async def test_a_refusal_is_understood_wherever_the_platform_puts_it(in_ok: bool
         (500, "Teapot", ProviderUnclear),
         (200, "Teapot", ProviderRefused),
         (200, "InvalidParameter", ProviderRefused),
-        (200, "Throttling.RateQuota", ProviderBusy),
+        (200, "Throttling.RateQuota", ProviderThrottled),
     ],
 )
 async def test_every_error_code_has_its_meaning(status: int, code: str, expected: type[ProviderError]) -> None:
@@ -200,6 +201,21 @@ async def test_a_revoked_key_is_the_connections_fault_and_works_again_when_it_is
             await BAILIAN.get(opened, external_id, SPEC)
         assert key not in raised.value.message
         assert (await seen(connected(authority, "sk-a-newer-key"), external_id)).status is Status.PENDING
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers"),
+    [({}, {}), ({"workspace_id": "llm-emulated"}, {"x-dashscope-workspace": "llm-emulated"})],
+)
+async def test_calls_of_a_sub_workspace_carry_its_header(settings: dict[str, str], headers: dict[str, str]) -> None:
+    account, clock = stopped_account()
+    async with running_emulator(account) as authority:
+        opened = connected(authority, **settings)
+        external_id = await made(opened)
+        clock.advance(UP)
+        found = await seen(opened, external_id)
+    assert found.upstream is not None
+    assert found.upstream.headers == headers
 
 
 async def test_a_key_or_a_workspace_of_somebody_else_is_refused() -> None:

@@ -116,8 +116,8 @@ async def test_chats_come_from_the_real_server_that_was_given(stream: bool) -> N
     clock.advance(UP)
     body = {"model": held.id, "messages": [], "stream": stream}
     async with running_emulator(real) as real_authority:
-        forward = Forward(f"http://{real_authority}/compatible-mode/v1", behind.id, real.api_key)
-        async with running_emulator(account, forward=forward) as authority:
+        account.forward = Forward(f"http://{real_authority}/compatible-mode/v1", behind.id, real.api_key)
+        async with running_emulator(account) as authority:
             answer = await call(authority, "POST", "/compatible-mode/v1/chat/completions", body)
     assert answer.status_code == 200
     assert behind.id in answer.text
@@ -125,11 +125,11 @@ async def test_chats_come_from_the_real_server_that_was_given(stream: bool) -> N
 
 
 async def test_a_real_server_that_is_away_is_an_error_and_no_crash() -> None:
-    account, clock = stopped_account()
+    account, clock = stopped_account(forward=Forward("http://127.0.0.1:9/v1", "m"))
     held = account.create(MU)
     clock.advance(UP)
     body = {"model": held.id, "messages": []}
-    async with running_emulator(account, forward=Forward("http://127.0.0.1:9/v1", "m")) as authority:
+    async with running_emulator(account) as authority:
         answer = await call(authority, "POST", "/compatible-mode/v1/chat/completions", body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "ModelUnavailable")
 

@@ -9,14 +9,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import dashscope
+import openai
 import pytest
+from dashscope import v2
+from dashscope.v2 import errors
 
 from tests.emulators.bailian import Account, Switches, running_emulator
 from tests.emulators.bailian.service import WORDS
 from tests.support.bailian import UP, Clock, stopped_account
-
-dashscope = pytest.importorskip("dashscope")
-openai = pytest.importorskip("openai")
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 
@@ -73,8 +74,6 @@ async def _generates(identifier: str, given: dict[str, Any]) -> None:
 
 async def test_the_newer_sdk_goes_through_a_life(emulated: tuple[Account, Clock, str]) -> None:
     account, clock, url = emulated
-    v2 = pytest.importorskip("dashscope.v2")
-    errors = pytest.importorskip("dashscope.v2.errors")
     client = await run(lambda: v2.Client(api_key=account.api_key, base_url=f"{url}/api/v1", max_retries=0))
     calls = client.deployments
     wanted = {"model": "qwen3-8b", "capacity": 4, "plan": "mu", "deploy_spec": "MU1", "billing_method": "POST_PAY"}

@@ -18,6 +18,7 @@ from app.providers.errors import (
     ProviderError,
     ProviderMissing,
     ProviderRefused,
+    ProviderThrottled,
     ProviderUnclear,
 )
 from app.providers.platforms.pai.config import PaiSettings
@@ -701,7 +702,7 @@ WRITE = ("POST", f"{SERVICES}$")
         (400, "InstanceType.NotExist", None, ProviderMissing),
         (408, "RequestTimeout", ProviderBusy, ProviderUnclear),
         (409, "OperationConflict", ProviderBusy, ProviderUnclear),
-        (429, "Throttling", ProviderBusy, ProviderBusy),
+        (429, "Throttling", ProviderThrottled, ProviderThrottled),
         (500, "InternalError", ProviderUnclear, ProviderUnclear),
         (502, "BadGateway", ProviderUnclear, ProviderUnclear),
         (503, "ServiceUnavailable", ProviderBusy, ProviderUnclear),

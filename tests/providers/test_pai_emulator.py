@@ -79,12 +79,11 @@ async def test_a_chat_may_be_answered_by_a_real_server() -> None:
         await behind.created(OWN)
         url = f"http://{behind.authority}/api/predict/{NAME}/v1"
         forward = Forward(url, "/model", behind.account.held[0].token)
-        async with timed_platform() as front, running_emulator(front.account, forward=forward) as authority:
-            cloud = Cloud(front.account, authority, Clock())
+        async with timed_platform(forward=forward) as front:
             await front.created()
             body = json.dumps({"model": "Qwen3-8B", "messages": []}).encode()
             headers = {"authorization": front.account.held[0].token}
             path = f"/api/predict/{NAME}/v1/chat/completions"
-            answered = await send(cloud, headers, body, method="POST", path=path)
+            answered = await send(front, headers, body, method="POST", path=path)
     assert answered.status_code == 200
     assert answered.json()["model"] == "/model"

@@ -10,20 +10,19 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import openai
 import pytest
+from alibabacloud_eas20210701 import client as eas
+from alibabacloud_eas20210701 import models as eas_models
+from alibabacloud_paimodelgallery20250630 import client as gallery
+from alibabacloud_paimodelgallery20250630 import models as gallery_models
+from alibabacloud_paimodelgallery20260603 import client as specs
+from alibabacloud_paimodelgallery20260603 import models as specs_models
+from alibabacloud_tea_openapi import models as openapi
 
 from tests.emulators.pai import Switches
 from tests.emulators.pai.service import WORDS
 from tests.support.pai import CONTAINERS, Cloud, timed_platform
-
-openapi = pytest.importorskip("alibabacloud_tea_openapi.models")
-eas = pytest.importorskip("alibabacloud_eas20210701.client")
-eas_models = pytest.importorskip("alibabacloud_eas20210701.models")
-gallery = pytest.importorskip("alibabacloud_paimodelgallery20250630.client")
-gallery_models = pytest.importorskip("alibabacloud_paimodelgallery20250630.models")
-specs = pytest.importorskip("alibabacloud_paimodelgallery20260603.client")
-specs_models = pytest.importorskip("alibabacloud_paimodelgallery20260603.models")
-openai = pytest.importorskip("openai")
 
 REGION, NAME = "cn-hangzhou", "gw_qwen3_8b"
 SERVICE = {"metadata": {"name": NAME, "instance": 1}, "containers": CONTAINERS}
@@ -86,11 +85,12 @@ async def test_the_eas_sdk_goes_through_a_life() -> None:
         assert cloud.account.ledger.still_billed(cloud.clock.now) == set()
 
 
-async def test_the_first_gallery_sdk_lists_models_where_they_are_one_object() -> None:
-    """It cannot read an array, which is how the same definition describes the member."""
+@pytest.mark.parametrize(("sdk", "models"), [(gallery, gallery_models), (specs, specs_models)], ids=["first", "second"])
+async def test_a_gallery_sdk_lists_models_where_they_are_one_object(sdk: Any, models: Any) -> None:
+    """Neither can read an array, which is how the definition describes the member."""
     async with timed_platform(switches=Switches(models_shape="object"), security_token="FakeStsToken==") as cloud:
-        client = gallery.Client(config(cloud))
-        request = gallery_models.ListModelGalleryModelsRequest(model_name='"Qwen3-8B"', deployable=True, page_size=10)
+        client = sdk.Client(config(cloud))
+        request = models.ListModelGalleryModelsRequest(model_name='"Qwen3-8B"', deployable=True, page_size=10)
         found = await run(lambda: client.list_model_gallery_models(request))
     assert (found.total_count, found.models.model_name) == ("1", "Qwen3-8B")
 
@@ -102,8 +102,8 @@ async def test_the_second_gallery_sdk_leads_from_a_model_to_a_spec() -> None:
         request = specs_models.ListModelDeploymentProfilesRequest(**versioned)
         offered = await run(lambda: client.list_model_deployment_profiles("model-1", request))
         chosen = {**versioned, "profile_id": offered.profiles[0].profile_id, "workspace_id": "295949"}
-        asked = specs_models.GetModelDeploymentResourcesRequest(**chosen)
-        matches = await run(lambda: client.get_model_deployment_resources("model-1", asked))
+        fitting = specs_models.GetModelDeploymentResourcesRequest(**chosen)
+        matches = await run(lambda: client.get_model_deployment_resources("model-1", fitting))
         wanted = specs_models.GetModelDeploymentSpecRequest(**chosen)
         spec = await run(lambda: client.get_model_deployment_spec("model-1", wanted))
     assert [one.quota_id for one in matches.member_matches[0].quotas] == ["quota1"]

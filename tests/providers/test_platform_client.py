@@ -17,6 +17,7 @@ from app.providers.errors import (
     ProviderError,
     ProviderMissing,
     ProviderRefused,
+    ProviderThrottled,
     ProviderUnclear,
 )
 
@@ -61,7 +62,7 @@ async def error_of(outcome: VendorResponse | Exception, *, write: bool) -> Provi
         (408, ProviderBusy),
         (409, ProviderBusy),
         (422, ProviderRefused),
-        (429, ProviderBusy),
+        (429, ProviderThrottled),
         (500, ProviderUnclear),
         (502, ProviderUnclear),
         (503, ProviderBusy),

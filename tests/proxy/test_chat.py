@@ -64,6 +64,16 @@ async def test_the_upstream_gets_its_own_name_for_the_model_and_every_other_memb
     assert b'{"a":1.50,"a":2}' in sent
 
 
+async def test_the_upstream_gets_the_further_headers_that_its_platform_needs(gateway: Gateway, caller: Caller) -> None:
+    fixed = {"X-DashScope-WorkSpace": "llm-one"}
+    async with upstream(answer) as server:
+        await gateway.registry.deployment(caller.tenant_id, "bot", base_url(server), headers=fixed)
+        await gateway.follow()
+        await gateway.call(chat("bot"), key=caller.key, headers={"x-dashscope-workspace": "llm-another"})
+        sent, _ = split(server.requests[0])
+    assert sent["x-dashscope-workspace"] == "llm-one"
+
+
 async def test_the_upstream_gets_our_credentials_and_none_of_the_callers_headers(
     gateway: Gateway, caller: Caller
 ) -> None:

@@ -29,6 +29,7 @@ def restored(data: bytes) -> bytes:
 DONE = b"data: [DONE]\n\n"
 USAGE = b'data: {"id":"c1","model":"served-model","choices":[],"usage":{"prompt_tokens":4,"completion_tokens":2}}\n\n'
 STREAM = event("a") + event("b") + USAGE + DONE
+WITH_USAGE = {"stream_options": {"include_usage": True}}
 
 
 def streaming(*pieces: bytes) -> Script:
@@ -51,11 +52,11 @@ def cut(*pieces: bytes, how: str) -> Script:
     return script
 
 
-async def call(gateway: Gateway, caller: Caller, script: Script) -> RawResponse:
+async def call(gateway: Gateway, caller: Caller, script: Script, **more: object) -> RawResponse:
     async with upstream(script) as server:
         await gateway.registry.deployment(caller.tenant_id, "bot", base_url(server))
         await gateway.follow()
-        return await gateway.call(chat("bot", stream=True), key=caller.key)
+        return await gateway.call(chat("bot", stream=True, **more), key=caller.key)
 
 
 def last_event(response: RawResponse) -> dict[str, str]:
@@ -69,7 +70,7 @@ def last_event(response: RawResponse) -> dict[str, str]:
 
 
 async def test_a_stream_comes_through_with_the_callers_model_name(gateway: Gateway, caller: Caller) -> None:
-    response = await call(gateway, caller, streaming(STREAM))
+    response = await call(gateway, caller, streaming(STREAM), **WITH_USAGE)
     assert response.status_code == 200
     assert response.complete
     assert response.body == restored(STREAM)
@@ -81,7 +82,8 @@ async def test_a_stream_comes_through_with_the_callers_model_name(gateway: Gatew
 
 
 async def test_a_stream_that_arrives_byte_by_byte_comes_through_the_same(gateway: Gateway, caller: Caller) -> None:
-    response = await call(gateway, caller, streaming(*(STREAM[at : at + 1] for at in range(len(STREAM)))))
+    pieces = (STREAM[at : at + 1] for at in range(len(STREAM)))
+    response = await call(gateway, caller, streaming(*pieces), **WITH_USAGE)
     assert response.body == restored(STREAM)
 
 
@@ -119,7 +121,7 @@ async def test_bytes_after_done_are_dropped_and_the_answer_ends_at_once(gateway:
         await peer.answer(CHUNKED_HEAD, b"%x\r\n%b\r\n" % (len(STREAM), STREAM), b"4\r\nlate\r\n")
         await peer.until_dropped()
 
-    response = await call(gateway, caller, script)
+    response = await call(gateway, caller, script, **WITH_USAGE)
     assert response.complete
     assert response.body == restored(STREAM)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from app.providers.base import (
     Provider,
     SettingsModel,
 )
-from app.providers.errors import ProviderBusy, ProviderMissing, ProviderUnclear
+from app.providers.errors import CredentialsRefused, ProviderBusy, ProviderMissing, ProviderUnclear
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Resource:
     device: str
     status: Status = Status.DEPLOYING
     units: float = 1
+    born: str = "first"
 
 
 @dataclass
@@ -57,8 +59,16 @@ class Cloud:
     faults: deque[Fault] = field(default_factory=deque)
     hidden: set[str] = field(default_factory=set)
     ready: bool = True
+    granted: float | None = None
+    """How many units a create gets, whatever it asks for."""
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event | None = None
+    revoked: bool = False
+    """Every call is refused, after a moment in which others could come."""
+    refused: int = 0
+    most_at_once: int = 0
+    """Of the refused calls."""
+    _now: int = 0
 
     def lose_answer(self, verb: str) -> None:
         self.faults.append(Fault(verb, ProviderUnclear("the answer was lost"), before=False))
@@ -72,6 +82,8 @@ class Cloud:
     async def call(self, verb: str, effect: Any) -> Any:
         self.calls.append(verb)
         self.entered.set()
+        if self.revoked:
+            await self._refuse()
         if self.gate is not None and verb == "create":
             await self.gate.wait()
         fault = self._fault(verb)
@@ -81,6 +93,20 @@ class Cloud:
         if fault is not None:
             raise fault.error
         return result
+
+    async def _refuse(self) -> None:
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        await asyncio.sleep(0.02)
+        self._now -= 1
+        self.refused += 1
+        raise CredentialsRefused("the key was revoked")
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for what the calls lead to; the time limit only guards against hanging."""
+        async with asyncio.timeout(20):
+            while not holds():
+                await asyncio.sleep(0.01)
 
     def _fault(self, verb: str) -> Fault | None:
         for fault in self.faults:
@@ -158,7 +184,7 @@ class CloudProvider(Provider):
         if same is not None and device.kind.repeatable:
             return same.id
         made = Resource(f"ext-{len(self.cloud.ever_made) + 1}", device.value)
-        made.units = (spec.capacity or {}).get("units", 1)
+        made.units = self.cloud.granted or (spec.capacity or {}).get("units", 1)
         self.cloud.resources[made.id] = made
         self.cloud.ever_made.append(made)
         return made.id
@@ -181,6 +207,7 @@ class CloudProvider(Provider):
             provider_status=found.status.upper(),
             ready_capacity={"units": found.units},
             upstream=UpstreamSpec("https://models.example/v1", "Authorization", "Bearer s3cr3t") if running else None,
+            raw={"born": found.born},
         )
 
 

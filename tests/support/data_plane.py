@@ -20,6 +20,7 @@ from app.proxy.directory import Directory
 from app.proxy.follow import Follower
 from app.proxy.heartbeat import OpenStreams
 from app.proxy.limits import ProxyLimits
+from app.proxy.relook import Relook
 from app.store.changes import Loader
 from app.store.peppers import Peppers
 from app.store.session import Store
@@ -44,6 +45,7 @@ class Gateway:
     pool: UpstreamPool
     access_log: AccessLog
     access_lines: io.BytesIO
+    relook: Relook
 
     async def follow(self) -> None:
         await self.follower.poll()
@@ -115,7 +117,7 @@ async def running_gateway(
     open_streams = OpenStreams(directory, wake)
     pool = UpstreamPool(policy=AddressPolicy(allow_private=True))
     lines = io.BytesIO()
-    access_log = AccessLog(lines)
+    access_log, relook = AccessLog(lines), Relook(store)
     plane = DataPlane(
         directory,
         Authenticator(follower, peppers, admin_digest=sha256(ADMIN_KEY.encode())),
@@ -123,10 +125,11 @@ async def running_gateway(
         open_streams,
         access_log=access_log,
         limits=limits or ProxyLimits(),
+        relook=relook,
     )
     await follower.poll()
     async with serving(plane.dispatch, carrier=carrier) as served:
         registry = Registry(store, keyring, peppers)
-        yield Gateway(served, plane, registry, follower, open_streams, wake, pool, access_log, lines)
+        yield Gateway(served, plane, registry, follower, open_streams, wake, pool, access_log, lines, relook)
     access_log.close()
     await pool.aclose()

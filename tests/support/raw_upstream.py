@@ -26,12 +26,28 @@ class Peer:
         self.requests: list[bytes] = []
 
     async def request(self) -> bytes:
-        """The next request, head and body as they came. Raises IncompleteReadError when there is none."""
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-        raw = head + await self._reader.readexactly(length)
+        """The next request, a chunked body without its framing. Raises IncompleteReadError for none."""
+        head = await self.head()
+        lines = head.lower().split(b"\r\n")
+        if b"transfer-encoding: chunked" in lines:
+            raw = head + await self._chunks()
+        else:
+            raw = head + await self.body(next(int(line[15:]) for line in lines if line.startswith(b"content-length:")))
         self.requests.append(raw)
         return raw
+
+    async def head(self) -> bytes:
+        return await self._reader.readuntil(b"\r\n\r\n")
+
+    async def body(self, length: int) -> bytes:
+        return await self._reader.readexactly(length)
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while size := int(await self._reader.readuntil(b"\r\n"), 16):
+            body += (await self._reader.readexactly(size + 2))[:-2]
+        await self._reader.readexactly(2)
+        return body
 
     async def send(self, *pieces: bytes) -> None:
         """Each piece in a write and, as far as loopback allows, a segment of its own."""

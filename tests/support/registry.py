@@ -87,6 +87,7 @@ class Registry:
         served_models: Mapping[str, str] | None = None,
         auth_header: str = "Authorization",
         auth_value: str = f"Bearer {UPSTREAM_KEY}",
+        headers: Mapping[str, str] | None = None,
         **more: Any,
     ) -> str:
         """Running, and called at `base_url`; without one it has no upstream."""
@@ -100,7 +101,13 @@ class Registry:
             wanted="running",
             **{"status": "running", **more},
         )
-        spec = base_url and UpstreamSpec(base_url, auth_header, auth_value, served_models or {"": "served-model"})
+        spec = base_url and UpstreamSpec(
+            base_url,
+            auth_header,
+            auth_value,
+            served_models=served_models or {"": "served-model"},
+            headers=headers or {},
+        )
         for column, value in upstream_columns(spec or None, row, self.keyring).items():
             setattr(row, column, value)
         await self.add(row)

@@ -13,6 +13,7 @@ from app.errors import (
     GatewayError,
     InvalidRequest,
     NotFound,
+    NotSupported,
     QuotaExceeded,
     StoreUnavailable,
     UpstreamFailed,
@@ -89,6 +90,7 @@ def test_several_fields_stand_in_details_and_one_does_not() -> None:
             {"retry-after": "61", "retry-after-ms": "61000", "x-should-retry": "false"},
         ),
         (StoreUnavailable("x", retryable=False), {"x-should-retry": "false"}),
+        (NotSupported("x"), {"x-should-retry": "false"}),
     ],
     ids=str,
 )

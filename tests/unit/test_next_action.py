@@ -60,7 +60,9 @@ def situation(**changes: object) -> Situation:
             TOKEN,
             Action.CONFIRM_ABSENCE,
         ),
-        (situation(status=Status.DELETED, external_id="x"), TOKEN, Action.NOTHING),
+        (situation(status=Status.DELETED), TOKEN, Action.NOTHING),
+        (situation(status=Status.DELETED, external_id="x"), TOKEN, Action.OBSERVE),
+        (situation(status=Status.DELETED, external_id="x", wanted=Wanted.DELETED), TOKEN, Action.NOTHING),
     ],
 )
 def test_each_situation_has_one_action(at: Situation, rules: Rules, action: Action) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from openai._streaming import SSEDecoder
 
 from app.domain.usage import TokenUsage
 from app.proxy.model_name import ModelName
-from app.proxy.sse import SseScanner
+from app.proxy.sse import KEEP_ALIVE, SseScanner
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
@@ -28,8 +28,8 @@ class Result:
     usage: TokenUsage | None
 
 
-def scan(*reads: bytes, end: bool = True, limit: int = 8 << 20) -> Result:
-    scanner = SseScanner(ModelName("caller"), secret="Bearer sk-canary", event_limit_bytes=limit)
+def scan(*reads: bytes, end: bool = True, limit: int = 8 << 20, **options: Any) -> Result:
+    scanner = SseScanner(ModelName("caller"), secret="Bearer sk-canary", event_limit_bytes=limit, **options)
     output = b"".join([scanner.feed(read) for read in reads]) + (scanner.end() if end else b"")
     failure = scanner.failure.message if scanner.failure else None
     return Result(output, scanner.done, failure, scanner.events, scanner.usage)
@@ -126,7 +126,17 @@ def test_what_is_passed_on_is_whole_events_with_data_only(parts: list[bytes]) ->
 
 @pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS)
 def test_what_breaks_sdk_decoders_is_left_out(trap: bytes) -> None:
-    assert scan(data(chunk("a")) + trap + data(chunk("b"), b"[DONE]")) == scan(data(chunk("a"), chunk("b"), b"[DONE]"))
+    trapped = scan(data(chunk("a")) + trap + data(chunk("b"), b"[DONE]"))
+    output = trapped.output.replace(KEEP_ALIVE, b"")
+    assert replace(trapped, output=output) == scan(data(chunk("a"), chunk("b"), b"[DONE]"))
+
+
+@pytest.mark.parametrize("comment", [b":\n\n", b": ping\r\n\r\n", b"id: 7\n: ping\n\n"])
+def test_a_comment_becomes_one_of_ours_once_something_was_passed_on(comment: bytes) -> None:
+    """So that proxies in between stay awake; and never with an id, which would make decoders trip over it."""
+    assert scan(comment).output == b""
+    assert scan(data(chunk()), comment, data(chunk())).output.count(KEEP_ALIVE) == 1
+    assert b"id:" not in scan(data(chunk()), comment).output
 
 
 @pytest.mark.parametrize(
@@ -242,3 +252,17 @@ def test_counts_that_cannot_be_are_not_believed(count: Any) -> None:
 def test_zero_usage_is_not_absent_usage() -> None:
     assert scan(data(chunk(usage={"prompt_tokens": 0}))).usage == TokenUsage(input_tokens=0)
     assert scan(data(chunk())).usage is None
+
+
+def test_the_chunk_with_the_usage_that_the_caller_did_not_ask_for_is_hidden_and_read() -> None:
+    spread = chunk("b", usage={"prompt_tokens": 7, "completion_tokens": 1})
+    stream = data(chunk("a"), spread, chunk("", choices=[], usage=USAGE), b"[DONE]")
+    result = scan(stream, hide_usage=True)
+    assert result.output == data(chunk("a"), spread, b"[DONE]").replace(b"served", b"caller")
+    assert (result.events, result.usage) == (2, TokenUsage(input_tokens=7, output_tokens=3))
+    assert all(scan(stream[:at], stream[at:], hide_usage=True) == result for at in range(len(stream)))
+
+
+@pytest.mark.parametrize("more", [{"choices": []}, {"choices": [], "usage": None}, {"usage": USAGE}])
+def test_any_other_chunk_is_not_hidden(more: dict[str, Any]) -> None:
+    assert scan(data(chunk(**more)), hide_usage=True).events == 1

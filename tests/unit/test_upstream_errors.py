@@ -33,8 +33,8 @@ def refused(status_code: int, body: Any, **headers: str) -> tuple[int, dict[str,
         (401, 502, "upstream_auth"),
         (402, 502, "upstream_refused"),
         (403, 502, "upstream_auth"),
-        (404, 502, "upstream_refused"),
-        (405, 502, "upstream_refused"),
+        (404, 501, "capability_not_supported"),
+        (405, 501, "capability_not_supported"),
         (408, 504, "upstream_timeout"),
         (409, 400, "invalid_request"),
         (413, 413, "body_too_large"),
@@ -42,6 +42,7 @@ def refused(status_code: int, body: Any, **headers: str) -> tuple[int, dict[str,
         (422, 400, "invalid_request"),
         (429, 429, "rate_limit_exceeded"),
         (500, 502, "upstream_failed"),
+        (501, 501, "capability_not_supported"),
         (503, 502, "upstream_failed"),
     ],
 )
@@ -52,6 +53,18 @@ def test_every_status_has_one_of_ours(theirs: int, ours: int, code: str) -> None
         assert "said so" in error["message"]
     if code in {"upstream_auth", "upstream_invalid_response"}:
         assert "said so" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404},
+        {"message": "gone", "code": "model_not_found"},
+    ],
+)
+def test_a_404_about_the_model_is_the_deployments_and_not_the_operations(said: dict[str, Any]) -> None:
+    status_code, error, _ = refused(404, {"error": said})
+    assert (status_code, error["code"]) == (502, "upstream_refused")
 
 
 @pytest.mark.parametrize(

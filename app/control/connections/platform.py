@@ -1,37 +1,33 @@
-"""Calls to a connection's platform from within a request: no session open, and with a deadline."""
+"""What a connection's platform says of the account, live: its check, its catalog, and what exists on it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import asdict
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from app.control.answers import Answer, listing, resource
-from app.control.connections.schemas import CatalogModelRead, CheckRead, PlanRead
+from app.control.catalog_view import CatalogModelRead
+from app.control.connections.schemas import CheckRead, DiscoveryRead
 from app.control.context import ControlContext
+from app.control.platform_calls import call
+from app.control.usable import may_manage
 from app.domain.catalog import CatalogModel
 from app.domain.connection import ConnectionStatus
-from app.errors import GatewayError, UpstreamTimeout
-from app.kit.logging import get_logger
-from app.providers.base import OpenConnection, Provider
-from app.providers.errors import CredentialsRefused, ProviderRefused
-from app.store import connections
+from app.domain.tenant import Principal
+from app.errors import GatewayError, Unavailable
+from app.kit.clock import utc_now
+from app.providers.base import Discovered
+from app.providers.errors import CredentialsRefused
+from app.store import catalog_sync, changes, connections, deployments
 from app.store.session import Session
 from app.store.tables import ConnectionRow
-from app.store.values import connection_of
-
-CALL_SECONDS = 20
-
-Result = TypeVar("Result")
-log = get_logger(__name__)
 
 
 async def check(context: ControlContext, row: ConnectionRow) -> CheckRead:
-    """One harmless call; every failure of the platform is a result, not an error."""
-    provider, opened = _open(context, row)
+    """One harmless call; every failure of the platform is a result, not an error, but for a throttle."""
     try:
-        result = await _call(provider, provider.check(opened))
+        result = await call(context, row, lambda provider, opened: provider.check(opened))
+    except Unavailable:
+        raise
     except CredentialsRefused as refused:
         return CheckRead(ok=False, status=ConnectionStatus.AUTH_FAILED, message=refused.message, details={})
     except GatewayError as failed:
@@ -42,46 +38,26 @@ async def check(context: ControlContext, row: ConnectionRow) -> CheckRead:
 
 async def record_check(session: Session, *, row: ConnectionRow, result: CheckRead) -> Answer:
     """Keep what a check of `row` has shown; a connection that was changed meanwhile keeps its own status."""
-    await connections.record_check(session, row, result.status, None if result.ok else result.message)
+    recorded = await connections.record_check(session, row, result.status, None if result.ok else result.message)
+    if result.ok and recorded and row.status == ConnectionStatus.AUTH_FAILED:
+        await changes.record(session, "deployment", *await deployments.look_again(session, row.id))
+    if result.ok:
+        await catalog_sync.due_now(session, row.id)
     return resource(result)
 
 
 async def catalog(context: ControlContext, row: ConnectionRow, query: Mapping[str, str]) -> Answer:
     """What can be deployed, as the platform says it now."""
-    provider, opened = _open(context, row)
-    models: Sequence[CatalogModel] = await _call(provider, provider.models(opened, query))
-    return listing([_catalog_model(model) for model in models], None)
+    models: Sequence[CatalogModel] = await call(context, row, lambda provider, opened: provider.models(opened, query))
+    return listing([CatalogModelRead.of(model) for model in models], None)
 
 
-def _open(context: ControlContext, row: ConnectionRow) -> tuple[Provider, OpenConnection]:
-    opened = context.open_connection(connection_of(row, context.keyring))
-    return context.registry.get(row.provider), opened
-
-
-async def _call(provider: Provider, call: Awaitable[Result]) -> Result:
-    """Whatever the call raises leaves as ours; a defect of an adapter is logged and shows nothing."""
-    try:
-        async with asyncio.timeout(CALL_SECONDS):
-            return await call
-    except GatewayError:
-        raise
-    except TimeoutError:
-        raise UpstreamTimeout(f"{provider.title} did not answer within {CALL_SECONDS} seconds.") from None
-    except Exception as failure:
-        log.error("provider_defect", provider=provider.kind, exc_info=failure)  # noqa: TRY400 - one log call
-        raise ProviderRefused(f"{provider.title}'s answer could not be understood.") from failure
-
-
-def _catalog_model(model: CatalogModel) -> CatalogModelRead:
-    return CatalogModelRead(
-        name=model.name,
-        title=model.title,
-        task=model.task,
-        source=model.source,
-        plans=[PlanRead(**asdict(plan)) for plan in model.plans],
-        templates=[dict(template) for template in model.templates],
-        capabilities=list(model.capabilities),
-        size_bytes=model.size_bytes,
-        context_length=model.context_length,
-        raw=dict(model.raw),
-    )
+async def discoveries(context: ControlContext, caller: Principal, row: ConnectionRow) -> Answer:
+    """What exists on the account. Of a shared one, a tenant sees what its own deployments hold, and no more."""
+    found: Sequence[Discovered] = await call(context, row, lambda provider, opened: provider.discover(opened))
+    async with context.store.read() as session:
+        held = await deployments.holders(session, row.id)
+    in_full, now = may_manage(caller, row), utc_now()
+    own = {identifier for identifier, holder in held.items() if holder.tenant_id == caller.tenant_id}
+    shown = [one for one in found if in_full or one.external_id in own]
+    return listing([DiscoveryRead.of(one, held.get(one.external_id), now) for one in shown], None)

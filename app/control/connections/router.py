@@ -19,11 +19,14 @@ from app.control.connections.schemas import (
     ConnectionQuery,
     ConnectionRead,
     ConnectionUpdate,
+    DiscoveryList,
     VerbatimQuery,
 )
 from app.control.deps import GUARDS, Context, Reader, ReadSession, Tx, Writer
 from app.control.fields import CreateQuery, NoFields
 from app.control.tenancy import checked_id
+from app.control.usable import check_manager, usable_connection
+from app.providers.base import LiveQuery
 
 router = APIRouter(prefix="/api/v1/connections", tags=["connections"], dependencies=GUARDS)
 
@@ -87,10 +90,13 @@ async def delete_connection(
 async def check_connection(
     caller: Writer, connection_id: ConnectionPath, body: Nothing, context: Context, tx: Tx
 ) -> Response:
-    """Make one harmless call with its credentials: 200 whatever the platform says; `ok` tells."""
+    """Make one harmless call with its credentials: 200 whatever the platform says; `ok` tells.
+
+    503 while the platform wants to be left alone by this account.
+    """
     async with context.store.read() as session:
-        row = await service.usable(session, context, caller, connection_id)
-    service.check_manager(caller, row)
+        row = await usable_connection(session, context, caller, connection_id)
+    check_manager(caller, row)
     earlier = await tx.answered_before(body)
     if earlier is not None:
         return earlier
@@ -112,5 +118,20 @@ async def list_connection_catalog(
 ) -> Response:
     """What can be deployed, live. Every query parameter goes to the platform as it is."""
     async with context.store.read() as session:
-        row = await service.usable(session, context, caller, connection_id)
-    return (await platform.catalog(context, row, dict(request.query_params))).response()
+        row = await usable_connection(session, context, caller, connection_id)
+    return (await platform.catalog(context, row, LiveQuery(request.query_params.multi_items()))).response()
+
+
+@router.get(
+    "/{connection_id}/discoveries",
+    response_model=DiscoveryList,
+    responses={501: {}, 502: {}, 504: {}},
+)
+async def list_discoveries(caller: Reader, connection_id: ConnectionPath, context: Context) -> Response:
+    """What exists on the account, live and all of it: ours, adopted, orphaned and foreign.
+
+    Of a shared connection a tenant sees what its own deployments hold.
+    """
+    async with context.store.read() as session:
+        row = await usable_connection(session, context, caller, connection_id)
+    return (await platform.discoveries(context, caller, row)).response()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from app.control.catalog_view import CatalogModelRead
 from app.control.fields import (
     Etag,
     Listing,
@@ -21,6 +23,9 @@ from app.control.fields import (
 )
 from app.control.preconditions import etag_of
 from app.domain.connection import ConnectionStatus
+from app.domain.deployment import Status
+from app.domain.ownership import Holder, Relation, relation_of
+from app.providers.base import Discovered
 from app.store.tables import ConnectionRow
 
 _EXAMPLE: dict[str, Any] = {
@@ -117,30 +122,40 @@ class CheckRead(ReadModel):
     details: dict[str, Any]
 
 
-class PlanRead(ReadModel):
-    """A billing shape of a model."""
+class DiscoveryRead(ReadModel):
+    """Something that exists on the account, whoever made it."""
 
-    name: str
-    title: str | None
-    capacity_form: str | None
-    step: float | None
-    minimum: float | None
-    maximum: float | None
-
-
-class CatalogModelRead(ReadModel):
-    """One deployable model; `raw` is the platform's own entry."""
-
-    name: str
-    title: str | None
-    task: str | None
-    source: str | None
-    plans: list[PlanRead]
-    templates: list[dict[str, Any]]
-    capabilities: list[str]
-    size_bytes: int | None
-    context_length: int | None
+    external_id: str
+    name: str | None
+    model: str | None
+    status: Status
+    provider_status: str
+    relation: Relation = Field(
+        description="`ours`: a deployment holds it, and made it. `adopted`: a deployment holds it, and it was there "
+        "before. `orphan`: it carries a mark of ours, and no deployment holds it. `foreign`: anything else."
+    )
+    created_at: Time | None = Field(description="As the platform says; null where it does not.")
+    age_seconds: int | None
+    units: dict[str, float] | None = Field(description="What it has accrued or holds, where the platform tells.")
+    deployment_id: str | None = Field(description="The deployment that holds it.")
     raw: dict[str, Any]
+
+    @classmethod
+    def of(cls, found: Discovered, holder: Holder | None, now: datetime) -> DiscoveryRead:
+        created_at = found.created_at
+        return cls(
+            external_id=found.external_id,
+            name=found.name,
+            model=found.model,
+            status=found.status,
+            provider_status=found.provider_status,
+            relation=relation_of(found.device, holder),
+            created_at=created_at,
+            age_seconds=None if created_at is None else max(int((now - created_at).total_seconds()), 0),
+            units=None if found.units is None else dict(found.units),
+            deployment_id=None if holder is None else holder.deployment_id,
+            raw=dict(found.raw),
+        )
 
 
 class ConnectionList(Listing[ConnectionRead]):
@@ -149,3 +164,7 @@ class ConnectionList(Listing[ConnectionRead]):
 
 class CatalogModelList(Listing[CatalogModelRead]):
     """A page of deployable models."""
+
+
+class DiscoveryList(Listing[DiscoveryRead]):
+    """Everything that exists on the account: one page, always."""

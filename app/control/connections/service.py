@@ -14,11 +14,12 @@ from app.control.in_use import in_use
 from app.control.links import location_of
 from app.control.preconditions import check_if_match
 from app.control.tenancy import listed_reach, missing, owning_tenant_or_platform, reach_label, reach_of
+from app.control.usable import check_manager, may_manage, may_use, usable_connection
 from app.domain.tenant import Principal
-from app.errors import InvalidRequest, NotPermitted
+from app.errors import InvalidRequest
 from app.kit.ids import new_id
 from app.kit.pagination import cut, page_request
-from app.store import changes, connections, deployments
+from app.store import catalog_sync, changes, connections, deployments
 from app.store.rows import revise
 from app.store.session import Session
 from app.store.tables import ConnectionRow
@@ -63,13 +64,13 @@ async def list_page(session: Session, context: ControlContext, caller: Principal
     reach = await listed_reach(session, caller, query.tenant_id)
     page = page_request(query.page_size, query.page_token, "connections", reach_label(reach), query.provider)
     rows, token = cut(await connections.list_page(session, reach, page, provider=query.provider), page)
-    shown = [row for row in rows if _may_use(context, caller, row)]
-    return listing([ConnectionRead.of(row, in_full=_may_manage(caller, row)) for row in shown], token)
+    shown = [row for row in rows if may_use(context, caller, row)]
+    return listing([ConnectionRead.of(row, in_full=may_manage(caller, row)) for row in shown], token)
 
 
 async def read(session: Session, context: ControlContext, caller: Principal, connection_id: str) -> Answer:
-    row = await usable(session, context, caller, connection_id)
-    return resource(ConnectionRead.of(row, in_full=_may_manage(caller, row)))
+    row = await usable_connection(session, context, caller, connection_id)
+    return resource(ConnectionRead.of(row, in_full=may_manage(caller, row)))
 
 
 async def update(
@@ -89,6 +90,7 @@ async def update(
         await changes.record(session, "connection", row.id)
     if values.keys() - {"name"}:
         await changes.record(session, "deployment", *await deployments.look_again(session, row.id))
+        await catalog_sync.due_now(session, row.id)
     return resource(ConnectionRead.of(row, in_full=True))
 
 
@@ -106,37 +108,12 @@ async def delete(
     return NO_CONTENT
 
 
-async def usable(session: Session, context: ControlContext, caller: Principal, connection_id: str) -> ConnectionRow:
-    """A connection that the caller manages or may deploy through. Raises NotFound."""
-    row = await connections.find(session, reach_of(caller), connection_id)
-    if row is None or not _may_use(context, caller, row):
-        raise missing("connection")
-    return row
-
-
-def check_manager(caller: Principal, row: ConnectionRow) -> None:
-    """Raises NotPermitted for a shared connection that the caller may only use."""
-    if not _may_manage(caller, row):
-        raise NotPermitted("This connection is shared: you may deploy through it, only an admin changes it.")
-
-
 async def _lock(session: Session, context: ControlContext, caller: Principal, connection_id: str) -> ConnectionRow:
     row = await connections.lock(session, reach_of(caller), connection_id)
-    if row is None or not _may_use(context, caller, row):
+    if row is None or not may_use(context, caller, row):
         raise missing("connection")
     check_manager(caller, row)
     return row
-
-
-def _may_manage(caller: Principal, row: ConnectionRow) -> bool:
-    return caller.is_admin or row.tenant_id is not None
-
-
-def _may_use(context: ControlContext, caller: Principal, row: ConnectionRow) -> bool:
-    """For rows within the caller's reach: all of one's own, and shared ones that are meant for the tenant."""
-    if _may_manage(caller, row) or caller.tenant_id is None:
-        return True
-    return context.registry.get(row.provider).usable_by(row.settings, caller.tenant_id)
 
 
 def _update_values(
@@ -150,7 +127,7 @@ def _update_values(
         values["credentials_sealed"] = accounts.sealed_credentials(
             context, given["credentials"], connection_id=row.id, tenant_id=row.tenant_id
         )
-        values |= {"status": "unchecked", "status_reason": None}
+        values |= {"status": "unchecked", "status_reason": None, "throttled_until": None}
     if "settings" in given:
         values |= _settings_values(context, caller, row, body)
     return values

@@ -66,6 +66,8 @@ async def delete(session: Session, *, request: Request, caller: Principal, deplo
     values: dict[str, Any] = {"wanted": Wanted.DELETED, "status": Status.DELETING, "status_reason": None}
     if row.status != Status.DELETING:
         values["status_since"] = clock.now()
+    if row.status == Status.DELETED:
+        values |= await _without_anothers_resource(session, row)
     row = await begin(session, row, OperationType.DELETE, "Asked to delete.", values)
     return _accepted(row, found)
 
@@ -82,6 +84,13 @@ async def resolve(session: Session, *, caller: Principal, deployment_id: str, bo
     else:
         row = await _fail(session, row)
     return resource(DeploymentRead.of(Found(row, found.connection_name)))
+
+
+async def _without_anothers_resource(session: Session, row: DeploymentRow) -> dict[str, Any]:
+    """It vanished, and what is there under its id now was adopted by another deployment: that one keeps it."""
+    if row.external_id is None or not await deployments.holders(session, row.connection_id, row.external_id):
+        return {}
+    return {"external_id": None, "intended_at": None}
 
 
 async def _fail(session: Session, row: DeploymentRow) -> DeploymentRow:

@@ -11,9 +11,10 @@ from starlette.responses import Response
 
 from app.control.auth import bearer_token
 from app.control.body import json_body
-from app.control.deployments import lifecycle, service
+from app.control.deployments import adoption, lifecycle, service
 from app.control.deployments.schemas import (
     AbandonQuery,
+    Adopt,
     DeploymentCreate,
     DeploymentQuery,
     DeploymentUpdate,
@@ -25,16 +26,25 @@ from app.control.deployments.watch import Watchers
 from app.control.deps import GUARDS, Context, Reader, ReadSession, Tx, Writer
 from app.control.fields import CreateQuery, NoFields, PageQuery, ValidateQuery
 from app.control.tenancy import checked_id
+from app.control.usable import check_manager, usable_connection
 from app.domain.operation import OperationType
 
 router = APIRouter(prefix="/api/v1/deployments", tags=["deployments"], dependencies=GUARDS)
+adoptions = APIRouter(prefix="/api/v1/connections", tags=["deployments"], dependencies=GUARDS)
+"""Adoption makes deployments, under the path of the account that they are on."""
 
 
 async def _deployment_id(deployment_id: Annotated[str, Path(description="`dep_…`")]) -> str:
     return checked_id(deployment_id, "dep", "deployment")
 
 
+async def _connection_id(connection_id: Annotated[str, Path(description="`con_…`")]) -> str:
+    return checked_id(connection_id, "con", "connection")
+
+
 DeploymentPath = Annotated[str, Depends(_deployment_id)]
+ConnectionPath = Annotated[str, Depends(_connection_id)]
+Adoption = Annotated[Adopt, json_body(Adopt)]
 Create = Annotated[DeploymentCreate, json_body(DeploymentCreate)]
 Update = Annotated[DeploymentUpdate, json_body(DeploymentUpdate)]
 NewScale = Annotated[Scale, json_body(Scale)]
@@ -149,6 +159,45 @@ async def watch_deployment(
     watchers: Watchers = request.app.state.watchers
     presented = bearer_token(request.headers.getlist("authorization"))
     return watchers.response(context, caller, presented, deployment_id)
+
+
+@adoptions.post(
+    "/{connection_id}/adopt",
+    status_code=201,
+    response_model=DeploymentRead,
+    responses={501: {}, 502: {}, 504: {}},
+)
+async def adopt_resource(
+    caller: Writer,
+    connection_id: ConnectionPath,
+    query: Annotated[CreateQuery, Query()],
+    body: Adoption,
+    context: Context,
+    tx: Tx,
+) -> Response:
+    """Import what exists on the account as a new deployment (201), or bind an `unknown` deployment to it (200).
+
+    From then on it is a deployment like any other, called as soon as it runs. Deleting it here deletes it
+    at the platform. 404 `not_on_platform`; 409 `already_adopted` names the deployment that holds it.
+    """
+    adoption.check_body(body)
+    async with context.store.read() as session:
+        connection = await usable_connection(session, context, caller, connection_id)
+    check_manager(caller, connection)
+    earlier = None if query.validate_only else await tx.answered_before(body)
+    if earlier is not None:
+        return earlier
+    found = await adoption.look(context, connection, body.external_id)
+    work = partial(
+        adoption.adopt,
+        context=context,
+        caller=caller,
+        connection_id=connection_id,
+        body=body,
+        found=found,
+        tenant_id=query.tenant_id,
+    )
+    return await tx.commit_once(work, body, validate_only=query.validate_only)
 
 
 async def _act(

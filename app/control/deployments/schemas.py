@@ -147,7 +147,8 @@ class DeploymentCreate(WriteModel):
 
 
 class DeploymentUpdate(UpdateModel):
-    """Each field that is given replaces the old one as a whole. Name, model and connection are fixed."""
+    """Each field that is given replaces the old one as a whole, but `provider_options` are merged into those given
+    before. Name, model and connection are fixed."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"capacity": {"units": 16}}]})
 
@@ -159,6 +160,7 @@ class DeploymentUpdate(UpdateModel):
     engine: Engine = left_out()
     lora_adapters: LoraAdapters = left_out()
     labels: Labels = left_out()
+    provider_options: ProviderOptions = left_out()
 
 
 class Scale(WriteModel):
@@ -175,6 +177,19 @@ class Resolve(WriteModel):
 
     outcome: Literal["absent"]
     retry: bool = Field(False, description="Create it again; else it is failed and can be deleted.")
+
+
+class Adopt(WriteModel):
+    """What exists on the account already, and what it shall be here: a new deployment of that `name`, or the one
+    whose create was never confirmed."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"external_id": "qwen3-8b-a1b2", "name": "support-bot"}]})
+
+    external_id: Annotated[str, Field(min_length=1, max_length=512, description="As in discoveries."), Printable]
+    name: Name | None = None
+    deployment_id: Annotated[str, Field(max_length=40, description="`dep_…`, with the status `unknown`.")] | None = None
+    tenant_id: TenantId | None = None
+    labels: Labels = Field(default_factory=dict)
 
 
 class DeploymentQuery(TenantPageQuery):

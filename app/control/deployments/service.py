@@ -6,10 +6,15 @@ one transaction: the wish with its next generation, an operation, an event and a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 from starlette.requests import Request
 
 from app.control.answers import Answer, listing, resource
 from app.control.context import ControlContext
+from app.control.deployments import knowledge
 from app.control.deployments import spec as specs
 from app.control.deployments.schemas import DeploymentCreate, DeploymentQuery, DeploymentUpdate, Scale
 from app.control.deployments.views import DeploymentRead, EventRead
@@ -21,8 +26,10 @@ from app.control.tenancy import listed_reach, missing, owning_tenant, reach_labe
 from app.domain.deployment import DeploymentSpec, Status, Wanted
 from app.domain.operation import OperationType
 from app.domain.tenant import Principal
+from app.errors import InvalidRequest
 from app.kit.ids import new_id
 from app.kit.pagination import cut, page_request
+from app.providers.base import Provider
 from app.store import changes, connections, deployments, events, names, operations
 from app.store.deployments import Found
 from app.store.rows import revise
@@ -43,6 +50,7 @@ async def create(
     connection = await _connection(session, context, owner, body.connection)
     spec = specs.spec_from(body)
     specs.check(context, connection, spec)
+    await knowledge.check_create(session, context, connection, spec)
     row = _new_row(context, owner, connection, spec, body)
     await names.take(session, tenant_id=owner, name=row.name, kind="deployment", resource_id=row.id)
     await deployments.create(session, row)
@@ -106,11 +114,17 @@ async def update(
     row = found.row
     check_if_match(request, row.version)
     check_changeable(row)
-    wished = specs.changed_spec(context, row, body)
-    provider = specs.check(context, await _connection_of(session, row), wished)
-    old, new = specs.columns_of(spec_of(row, context.keyring)), specs.columns_of(wished)
+    stored = spec_of(row, context.keyring)
+    wished = _with_options(specs.changed_spec(context, row, body), body)
+    provider = await _check_change(session, context, row, wished, body.model_fields_set)
+    old, new = specs.columns_of(stored), specs.columns_of(wished)
     labels = {"labels": body.labels} if "labels" in body.model_fields_set and body.labels != row.labels else {}
     type_ = specs.kind_of_change(provider, old, new)
+    if wished.provider_options != stored.provider_options:
+        type_ = OperationType.UPDATE
+        new["provider_options_sealed"] = specs.sealed_options(
+            context, wished, deployment_id=row.id, tenant_id=row.tenant_id
+        )
     if type_ is not None:
         specs.require_verb(provider, type_)
         row = await begin(session, row, type_, "A changed specification was asked for.", {**new, **labels})
@@ -126,7 +140,7 @@ async def scale(
     row = found.row
     check_changeable(row)
     wished = specs.scaled_spec(context, row, body.capacity, body.provider_options)
-    provider = specs.check(context, await _connection_of(session, row), wished)
+    provider = await _check_change(session, context, row, wished, body.model_fields_set)
     specs.require_verb(provider, OperationType.SCALE)
     values = {
         "capacity": dict(body.capacity),
@@ -134,6 +148,37 @@ async def scale(
     }
     row = await begin(session, row, OperationType.SCALE, f"Asked for {_amounts(body)}.", values)
     return resource(DeploymentRead.of(Found(row, found.connection_name)), 202)
+
+
+async def _check_change(
+    session: Session, context: ControlContext, row: DeploymentRow, wished: DeploymentSpec, asked: set[str]
+) -> Provider:
+    """All checks of a changed spec: the platform's, and what the catalog knows. `asked`: the body's fields."""
+    connection = await _connection_of(session, row)
+    with _forgiving(row, asked):
+        specs.check(context, connection, wished)
+    with _forgiving(row, asked):
+        await knowledge.check_fit(session, connection, wished)
+    return context.registry.get(row.provider)
+
+
+@contextmanager
+def _forgiving(row: DeploymentRow, asked: set[str]) -> Iterator[None]:
+    """An adopted deployment may lack what a create would have needed, because its platform does not show it:
+    only what is asked for now can be refused."""
+    try:
+        yield
+    except InvalidRequest as wrong:
+        about = {wrong.param or "", *(one.param for one in wrong.fields)}
+        if not row.adopted or asked & {param.partition(".")[0] for param in about}:
+            raise
+
+
+def _with_options(spec: DeploymentSpec, body: DeploymentUpdate) -> DeploymentSpec:
+    """With a PATCH's provider options over those given before."""
+    if "provider_options" not in body.model_fields_set:
+        return spec
+    return replace(spec, provider_options={**spec.provider_options, **body.provider_options})
 
 
 async def _connection(session: Session, context: ControlContext, tenant_id: str, name_or_id: str) -> ConnectionRow:

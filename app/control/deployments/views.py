@@ -35,6 +35,7 @@ class DeploymentRead(ReadModel):
     status_reason: str | None
     provider_status: str | None = Field(description="The platform's own word for it.")
     external_id: str | None = Field(description="The platform's id.")
+    adopted: bool = Field(description="It existed on the platform before. A DELETE deletes it there all the same.")
     ready_capacity: dict[str, int | float] | None
     service_url: str | None
     served_models: list[str]
@@ -69,6 +70,7 @@ class DeploymentRead(ReadModel):
             status_reason=row.status_reason,
             provider_status=row.provider_status,
             external_id=row.external_id,
+            adopted=row.adopted,
             ready_capacity=row.ready_capacity,
             service_url=row.service_url,
             served_models=row.served_models,

@@ -14,6 +14,7 @@ from app.store.changes.feed import (
     record,
 )
 from app.store.changes.load import Changed, Loaded, Loader, database_time
+from app.store.changes.look import request_look
 
 __all__ = [
     "CHANGED",
@@ -29,4 +30,5 @@ __all__ = [
     "purge",
     "read_since",
     "record",
+    "request_look",
 ]

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.store.notify import CHANNEL
 from app.store.tables import ChangeRow
 
-ChangeKind = Literal["tenant", "api_key", "connection", "deployment", "route"]
+ChangeKind = Literal["tenant", "api_key", "connection", "deployment", "route", "limits", "price"]
 
 CHANGED = "changed"
 """Key in `session.info`: this session has written to the registry (see control's session dependency)."""

@@ -7,9 +7,11 @@ from app.store.tables.catalog import CatalogModelRow, CatalogSyncRow
 from app.store.tables.connections import ConnectionRow
 from app.store.tables.deployments import DeploymentRow, EventRow, OperationRow
 from app.store.tables.idempotency_keys import IdempotencyKeyRow
+from app.store.tables.limits import CounterRow, LeaseRow, LimitRow, RefusalRow
+from app.store.tables.prices import PriceRow
 from app.store.tables.routes import RouteRow
 from app.store.tables.tenants import NameRow, TenantRow
-from app.store.tables.usage import UsageRecordRow
+from app.store.tables.usage import UsageHourRow, UsageRecordRow
 from app.store.tables.workers import ChangeRow, WorkerRow
 
 __all__ = [
@@ -18,14 +20,20 @@ __all__ = [
     "CatalogSyncRow",
     "ChangeRow",
     "ConnectionRow",
+    "CounterRow",
     "DeploymentRow",
     "EventRow",
     "IdempotencyKeyRow",
+    "LeaseRow",
+    "LimitRow",
     "NameRow",
     "OperationRow",
     "PepperRow",
+    "PriceRow",
+    "RefusalRow",
     "RouteRow",
     "TenantRow",
+    "UsageHourRow",
     "UsageRecordRow",
     "WorkerRow",
 ]

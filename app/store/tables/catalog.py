@@ -32,6 +32,7 @@ class CatalogModelRow(Row):
     key: Mapped[str] = mapped_column(String(1024))
     name: Mapped[str] = mapped_column(String(512))
     title: Mapped[str | None] = mapped_column(String(512))
+    description: Mapped[str | None] = mapped_column(String(4000))
     task: Mapped[str | None] = mapped_column(String(256))
     domain: Mapped[str | None] = mapped_column(String(256))
     origin: Mapped[str | None] = mapped_column(String(256))

@@ -1,7 +1,8 @@
-"""Usage records: one immutable row for each admitted request, partitioned by month.
+"""Usage records: one immutable row for each admitted request, partitioned by month; and their sums by the hour.
 
 The key is (admitted_at, hold id); `admitted_at` comes from the hold id's UUIDv7, so replaying a
-journal twice cannot insert a record twice, not even into another partition.
+journal twice cannot insert a record twice, not even into another partition. The hold id of a call
+is its request id. `reserved_*` is what was put aside for it, `charged_*` what moved its counters.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, Boolean, Index, Integer, Numeric, String
+from sqlalchemy import BigInteger, Boolean, Index, Integer, Numeric, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.base import Id, Row
@@ -51,3 +52,39 @@ class UsageRecordRow(Row):
     request_bytes: Mapped[int | None] = mapped_column(BigInteger)
     response_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    reserved_input_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    reserved_output_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    charged_requests: Mapped[int] = mapped_column(Integer, server_default="0")
+    charged_input_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    charged_output_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    charged_cost_micros: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    marks: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+
+
+class UsageHourRow(Row):
+    """Sums of the records of an hour, moved in the transaction that inserts them: exact at every moment.
+
+    "" stands for what a record does not have. `reserved_*` and `reported_*` add up only the records
+    whose tokens the upstream reported: their difference is the error of the estimates.
+    """
+
+    __tablename__ = "usage_hours"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    api_key_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    route: Mapped[str] = mapped_column(String(128), primary_key=True)
+    deployment_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    model: Mapped[str] = mapped_column(String(512), primary_key=True)
+    currency: Mapped[str] = mapped_column(String(3), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    estimated_requests: Mapped[int] = mapped_column(BigInteger)
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_input_tokens: Mapped[int] = mapped_column(BigInteger)
+    reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
+    cost: Mapped[Decimal] = mapped_column(Numeric(30, 12))
+    reserved_input_tokens: Mapped[int] = mapped_column(BigInteger)
+    reserved_output_tokens: Mapped[int] = mapped_column(BigInteger)
+    reported_input_tokens: Mapped[int] = mapped_column(BigInteger)
+    reported_output_tokens: Mapped[int] = mapped_column(BigInteger)

@@ -16,6 +16,7 @@ class WorkerRow(Row):
 
     `directory_xmin`: every change of a transaction before it is in this worker's directory.
     `open_streams`: open exchanges by deployment id; what a drain waits for.
+    `lease_epoch`: changes whenever leases of this worker have been returned without it; see `store/leases.py`.
     """
 
     __tablename__ = "workers"
@@ -27,6 +28,9 @@ class WorkerRow(Row):
     open_streams: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
+    lease_epoch: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+    )
 
 
 class ChangeRow(Row):

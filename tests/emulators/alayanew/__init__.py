@@ -15,9 +15,9 @@ What can be turned, all of it while it runs:
 - `account.faults.add(Fault(…))`: lost, cut and foreign answers, delays and throttling, by request.
 - `account.secret_key`: change it, and the key pair that everybody has is revoked.
 - `account.clock`: Unix seconds; pass another one to own the time.
-- `create_emulator(forward=Forward(…))`: chat is answered by a real OpenAI-compatible server.
+- `account.forward = Forward(…)`: chat is answered by a real OpenAI-compatible server.
 
-`account.journal` holds every request. `account.ledger` says what was billed, and what still is.
+`account.journal` holds the last requests. `account.ledger` says what was billed, and what still is.
 """
 
 from __future__ import annotations
@@ -25,5 +25,6 @@ from __future__ import annotations
 from tests.emulators.alayanew.account import Account, Delays, Switches
 from tests.emulators.alayanew.app import create_emulator, running_emulator
 from tests.emulators.faults import Fault, Order
+from tests.emulators.forward import Forward
 
-__all__ = ["Account", "Delays", "Fault", "Order", "Switches", "create_emulator", "running_emulator"]
+__all__ = ["Account", "Delays", "Fault", "Forward", "Order", "Switches", "create_emulator", "running_emulator"]

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from tests.emulators.alayanew import catalog
 from tests.emulators.alayanew.rules import Refusal, check_body, check_scale
 from tests.emulators.faults import Faults
+from tests.emulators.forward import Forward
 from tests.emulators.ledger import Ledger
 
 _MISSPELT = {"starting": "staring", "stopping": "stoping", "stopped": "stoped"}
@@ -44,7 +45,8 @@ class Switches:
 
     `hidden_seconds`: a new service is invisible to detail and list for so long; `list_lag_seconds`: to the
     list only. `unknown_as_null`: an unknown service is `data: null`, no error. `lora_address`: an adapter's
-    detail shows the address of its base. `stuck`: the status that every service shows.
+    detail shows the address of its base. `stuck`: the status that every service shows. `own_names`: services are
+    named by the platform, so that nothing which we sent leads back to one.
     """
 
     codes_as_text: bool = False
@@ -62,6 +64,7 @@ class Switches:
     hidden_seconds: float = 0.0
     list_lag_seconds: float = 0.0
     stuck: str | None = None
+    own_names: bool = False
     bare: bool = False
     extra_fields: bool = False
 
@@ -101,6 +104,7 @@ class Account:
     delays: Delays = field(default_factory=Delays)
     switches: Switches = field(default_factory=Switches)
     faults: Faults = field(default_factory=Faults)
+    forward: Forward | None = None
     ledger: Ledger = field(default_factory=Ledger)
     models: list[dict[str, Any]] = field(default_factory=catalog.models)
     data_centres: list[dict[str, Any]] = field(default_factory=catalog.data_centres)
@@ -168,6 +172,9 @@ class Account:
     def shown_status(self, held: Held) -> str:
         word = self.switches.stuck or held.status(self.clock())
         return _MISSPELT.get(word, word) if self.switches.misspelt else word
+
+    def shown_name(self, held: Held) -> str:
+        return f"svc-{held.id[:8]}" if self.switches.own_names else str(held.body["name"])
 
     def adapters(self, base: Held) -> dict[str, Held]:
         """By served name, those that this service has loaded."""

@@ -106,7 +106,7 @@ class Control:
         if "status" in query:
             held = [one for one in held if one.status(self.account.clock()) == query["status"]]
         if "name" in query:
-            held = [one for one in held if self._matches(one.body["name"], query["name"])]
+            held = [one for one in held if self._matches(self.account.shown_name(one), query["name"])]
         return self._page(request, [self._row(request, one) for one in held])
 
     async def resource_metrics(self, request: Request) -> Response:
@@ -152,7 +152,7 @@ class Control:
         text = switches.served_name_as_text or held.mode == "lora"
         shown = {
             "status": self.account.shown_status(held),
-            "name": body["name"],
+            "name": self.account.shown_name(held),
             "servedName": body["servedName"][0] if text else body["servedName"],
             "modelId": body["modelId"],
             "mode": held.mode,
@@ -173,7 +173,7 @@ class Control:
             "status": self.account.shown_status(held),
             "vksId": body.get("vksId", ""),
             "namespace": body.get("namespace", ""),
-            "name": body["name"],
+            "name": self.account.shown_name(held),
             "servedName": body["servedName"][0],
             "modelId": body["modelId"],
             "type": "lora" if held.mode == "lora" else "base",

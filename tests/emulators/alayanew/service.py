@@ -17,15 +17,15 @@ from starlette.routing import Route
 from tests.emulators.alayanew.account import Account, Held
 from tests.emulators.alayanew.control import read_body
 from tests.emulators.alayanew.rules import Refusal
-from tests.emulators.forward import Forward, forwarded
+from tests.emulators.forward import forwarded
 
 WORDS = ("I", " am", " an", " emulated", " service", ".")
 _USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
 
 
 class Service:
-    def __init__(self, account: Account, forward: Forward | None) -> None:
-        self.account, self.forward = account, forward
+    def __init__(self, account: Account) -> None:
+        self.account = account
 
     def routes(self) -> list[Route]:
         base = "/svc/{id:str}/v1"
@@ -43,8 +43,8 @@ class Service:
         except Refusal as refusal:
             return _openai_error(refusal)
         held.calls += 1
-        if self.forward:
-            return await forwarded(self.forward, body) or _openai_error(Refusal("Bad Gateway", 502))
+        if self.account.forward:
+            return await forwarded(self.account.forward, body) or _openai_error(Refusal("Bad Gateway", 502))
         if body.get("stream"):
             return StreamingResponse(_chunks(body), media_type="text/event-stream")
         message = {"role": "assistant", "content": "".join(WORDS)}

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from tests.emulators.bailian import catalog
 from tests.emulators.bailian.rules import Refusal, check_create, not_found, read_size
 from tests.emulators.faults import Faults
+from tests.emulators.forward import Forward
 from tests.emulators.ledger import Ledger
 
 GONE = "GONE"
@@ -97,6 +98,7 @@ class Account:
     delays: Delays = field(default_factory=Delays)
     switches: Switches = field(default_factory=Switches)
     faults: Faults = field(default_factory=Faults)
+    forward: Forward | None = None
     ledger: Ledger = field(default_factory=Ledger)
     base_models: list[dict[str, Any]] = field(default_factory=catalog.base_models)
     custom_models: list[dict[str, Any]] = field(default_factory=catalog.custom_models)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from tests.emulators.bailian.account import SERVING, Account
 from tests.emulators.bailian.control import authorise, read_body
 from tests.emulators.bailian.rules import Refusal
-from tests.emulators.forward import Forward, forwarded
+from tests.emulators.forward import forwarded
 
 WORDS = ("I", " am", " an", " emulated", " deployment", ".")
 _USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
@@ -26,8 +26,8 @@ _NATIVE = "/api/v1/services/aigc/text-generation/generation"
 
 
 class Service:
-    def __init__(self, account: Account, forward: Forward | None) -> None:
-        self.account, self.forward = account, forward
+    def __init__(self, account: Account) -> None:
+        self.account = account
 
     def routes(self) -> list[Route]:
         base = "/compatible-mode/v1"
@@ -43,9 +43,9 @@ class Service:
             body = await self._admit(request)
         except Refusal as refusal:
             return _openai_error(refusal)
-        if self.forward:
+        if self.account.forward:
             silent = Refusal(503, "ModelUnavailable", "The model does not answer.")
-            return await forwarded(self.forward, body) or _openai_error(silent)
+            return await forwarded(self.account.forward, body) or _openai_error(silent)
         if body.get("stream"):
             return StreamingResponse(_chunks(body), media_type="text/event-stream")
         message = {"role": "assistant", "content": "".join(WORDS)}

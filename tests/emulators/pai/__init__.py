@@ -16,9 +16,9 @@ What can be turned, all of it while it runs:
 - `account.fail_next`: the message with which the next service fails.
 - `account.faults.add(Fault(…))`: lost, cut and foreign answers, delays and throttling, by request.
 - `account.clock`: Unix seconds; pass another one to own the time.
-- `create_emulator(forward=Forward(…))`: chat is answered by a real OpenAI-compatible server.
+- `account.forward = Forward(…)`: chat is answered by a real OpenAI-compatible server.
 
-`account.journal` holds every request. `account.ledger` says what was billed, and what still is.
+`account.journal` holds the last requests. `account.ledger` says what was billed, and what still is.
 """
 
 from __future__ import annotations

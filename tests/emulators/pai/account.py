@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tests.emulators.faults import Faults
+from tests.emulators.forward import Forward
 from tests.emulators.ledger import Ledger
 from tests.emulators.pai import catalog
 from tests.emulators.pai.refusal import Refusal, not_found
@@ -115,6 +116,7 @@ class Account:
     models: list[catalog.Model] = field(default_factory=catalog.default_models)
     switches: Switches = field(default_factory=Switches)
     faults: Faults = field(default_factory=Faults)
+    forward: Forward | None = None
     ledger: Ledger = field(default_factory=Ledger)
     journal: list[dict[str, Any]] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)

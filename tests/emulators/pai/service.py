@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.emulators.forward import Forward, forwarded
+from tests.emulators.forward import forwarded
 from tests.emulators.pai.account import Account, Held
 
 WORDS = ("I", " am", " an", " emulated", " service", ".")
@@ -23,8 +23,8 @@ _USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3
 
 
 class Service:
-    def __init__(self, account: Account, forward: Forward | None) -> None:
-        self.account, self.forward = account, forward
+    def __init__(self, account: Account) -> None:
+        self.account = account
 
     def routes(self) -> list[Route]:
         base = "/api/predict/{name}/v1"
@@ -51,8 +51,8 @@ class Service:
         body = json.loads(await request.body())
         if body.get("model") not in {_served_name(held), *self.account.switches.adapters}:
             return _error(404, f"The model `{body.get('model')}` does not exist.")
-        if self.forward:
-            return await forwarded(self.forward, body) or PlainTextResponse("upstream connect error", 503)
+        if self.account.forward:
+            return await forwarded(self.account.forward, body) or PlainTextResponse("upstream connect error", 503)
         if body.get("stream"):
             return StreamingResponse(_chunks(body), media_type="text/event-stream")
         choice = {"index": 0, "message": {"role": "assistant", "content": "".join(WORDS)}, "finish_reason": "stop"}

@@ -17,10 +17,10 @@ from app.kit.http import VendorResponse
 from app.providers.client import INVALID_ANSWER, PlatformClient, error_text, request_id, retry_after_seconds
 from app.providers.errors import (
     CredentialsRefused,
-    ProviderBusy,
     ProviderError,
     ProviderMissing,
     ProviderRefused,
+    ProviderThrottled,
     ProviderUnclear,
 )
 
@@ -33,7 +33,7 @@ _MEANINGS: tuple[tuple[type[ProviderError], re.Pattern[str]], ...] = tuple(
         (CredentialsRefused, "credential|signature|unauthori[sz]ed|认证|鉴权"),
         (ProviderMissing, "not found|not exist|no such|不存在|未找到"),
         (ProviderUnclear, "internal|time(d )?out|内部|系统|超时|异常"),
-        (ProviderBusy, "too many requests|rate limit|频繁|限流"),
+        (ProviderThrottled, "too many requests|rate limit|频繁|限流"),
     )
 )
 """The first that matches counts; the words are guesses [inferred], anything else is a plain refusal."""

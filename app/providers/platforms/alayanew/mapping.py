@@ -68,16 +68,18 @@ def observe(external_id: str, entry: Mapping[str, Any], base: Mapping[str, Any] 
     )
 
 
-def discovered(row: Mapping[str, Any]) -> Discovered:
+def discovered(row: Mapping[str, Any], external_id: str | None = None) -> Discovered:
+    """A row of the list, or a detail, whose own id the vendor's example leaves out."""
     name = text(row, "name")
     return Discovered(
-        external_id=text(row, "serviceId") or "",
+        external_id=external_id or text(row, "serviceId") or "",
         name=name,
         model=text(row, "modelId"),
         status=status_of(text(row, "status")),
         provider_status=text(row, "status") or "none",
         device=token_of(name),
         raw=redacted(row),
+        served_names=served_names(row),
     )
 
 
@@ -88,7 +90,7 @@ def catalog_model(entry: Mapping[str, Any]) -> CatalogModel:
     return CatalogModel(
         name=text(entry, "id") or "",
         title=text(meta, "name") if isinstance(meta, dict) else None,
-        source=kind,
+        model_type=kind,
         plans=_LORA_PLANS if kind and kind.lower() == Plan.LORA else _BASE_PLANS,
         capabilities=("deploy",),
         raw=redacted(entry),

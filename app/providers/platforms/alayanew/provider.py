@@ -35,6 +35,7 @@ from app.providers.client import INVALID_ANSWER
 from app.providers.errors import CredentialsRefused, ProviderBusy, ProviderError, ProviderRefused, ProviderUnclear
 from app.providers.platforms.alayanew.config import AlayaNewCredentials, AlayaNewSettings
 from app.providers.platforms.alayanew.envelope import text
+from app.providers.platforms.alayanew.existing import described
 from app.providers.platforms.alayanew.mapping import address_of, catalog_model, discovered, observe, status_of
 from app.providers.platforms.alayanew.naming import carries, service_name
 from app.providers.platforms.alayanew.plans import Plan, plan_from, plan_of
@@ -136,6 +137,11 @@ class AlayaNewProvider(Provider):
     @override
     async def discover(self, opened: OpenConnection) -> Sequence[Discovered]:
         return [discovered(row) for row in await Api.of(opened).services({})]
+
+    @override
+    async def describe(self, opened: OpenConnection, external_id: str) -> Discovered | None:
+        entry = await _shown(Api.of(opened), external_id)
+        return None if entry is None else described(entry, external_id)
 
     @override
     async def models(self, opened: OpenConnection, query: Mapping[str, str]) -> Sequence[CatalogModel]:

@@ -71,6 +71,11 @@ class BailianSettings(SettingsModel):
         """Where every deployment of the account is called, told apart by the model's name."""
         return f"{self.origin}/compatible-mode/v1"
 
+    @property
+    def workspace_headers(self) -> dict[str, str]:
+        """What goes with every request of a sub-workspace, to manage and to call."""
+        return {} if self.workspace_id is None else {"x-dashscope-workspace": self.workspace_id}
+
 
 class BailianCredentials(CredentialsModel):
     """An API key of Model Studio. It is the account's: it manages, and it calls every deployment."""

@@ -110,6 +110,9 @@ def discovered(entry: Entry, external_id: str, credentials: BailianCredentials) 
         created_at=moment(entry.get("gmt_create") or entry.get("gmt_created")),
         units=sizes(entry),
         raw=redacted(entry, credentials),
+        plan=_text(entry, "plan"),
+        template=_text(entry, "deploy_spec") or _text(entry, "template_id"),
+        capacity=None if entry.get("plan") == "lora" else sizes(entry),
     )
 
 
@@ -156,6 +159,7 @@ def _upstream(
         base_url=settings.service_url,
         auth_header="Authorization",
         auth_value=credentials.bearer,
+        headers=settings.workspace_headers,
         served_models={"": external_id, **dict.fromkeys(spec.served_names, external_id)},
     )
 

@@ -62,12 +62,14 @@ class BailianProvider(Provider):
         scale=True,
         update=True,
         catalog=True,
+        catalog_is_complete=True,
         discover=True,
         served_names=True,
         provider_options=True,
         capacity_forms=(CapacityForm.UNITS, CapacityForm.PREFILL_DECODE, CapacityForm.TPM),
         plans=("mu", "cu", "ptu", "lora"),
         create_device=CreateDevice.SUFFIX,
+        birth_mark="gmt_create",
     )
     settings_model: ClassVar[type[SettingsModel]] = BailianSettings
     credentials_model: ClassVar[type[CredentialsModel]] = BailianCredentials
@@ -162,6 +164,12 @@ class BailianProvider(Provider):
             async for entry in api.deployments()
             if (external_id := identifier(entry)) is not None
         ]
+
+    @override
+    async def describe(self, opened: OpenConnection, external_id: str) -> Discovered | None:
+        api = BailianApi.of(opened)
+        entry = await api.get(external_id)
+        return None if entry is None else discovered(entry, external_id, api.credentials)
 
     @override
     async def models(self, opened: OpenConnection, query: Mapping[str, str]) -> Sequence[CatalogModel]:

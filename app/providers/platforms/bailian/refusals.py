@@ -18,6 +18,7 @@ from app.providers.errors import (
     ProviderError,
     ProviderMissing,
     ProviderRefused,
+    ProviderThrottled,
     ProviderUnclear,
 )
 
@@ -30,7 +31,7 @@ _MEANINGS: Mapping[str, type[ProviderError]] = {
     "model.notexist": ProviderMissing,
     "modelnotexist": ProviderMissing,
     "conflict": ProviderBusy,
-    "throttling": ProviderBusy,
+    "throttling": ProviderThrottled,
     "serviceunavailable": ProviderBusy,
     "modelunavailable": ProviderBusy,
     "invalidapikey": CredentialsRefused,

@@ -123,9 +123,7 @@ class BailianApi:
         *,
         query: Mapping[str, str] | None = None,
     ) -> Any:
-        headers = {"authorization": self.credentials.bearer}
-        if self.settings.workspace_id is not None:
-            headers["x-dashscope-workspace"] = self.settings.workspace_id
+        headers = {"authorization": self.credentials.bearer, **self.settings.workspace_headers}
         write = method != "GET"
         return await self.client.call(
             method,

@@ -55,6 +55,7 @@ class LocalProvider(Provider):
         stop=True,
         restart=True,
         catalog=True,
+        catalog_is_complete=True,
         served_names=True,
         resources=True,
         engine=True,

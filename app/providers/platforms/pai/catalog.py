@@ -13,12 +13,13 @@ long list has none: ask for fewer models (`ModelName="…"`) to see them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.domain.catalog import CatalogModel, Plan
 from app.providers.base import CapacityForm
 from app.providers.errors import ProviderError
+from app.providers.platforms.pai.mapping import moment
 from app.providers.platforms.pai.wire import PAGE_SIZE, Entry, PaiApi, count, objects, text
 
 PARAMETERS = frozenset(
@@ -91,13 +92,39 @@ def _model(entry: Entry, profiles: list[Entry]) -> CatalogModel:
     deployable = _true(entry.get("Deployable"))
     return CatalogModel(
         name=text(entry, "ModelName") or "",
+        key=_key(entry),
+        description=text(entry, "ModelDescription"),
         task=text(entry, "Task"),
-        source=text(entry, "Origin"),
+        domain=text(entry, "Domain"),
+        origin=text(entry, "Origin"),
+        series=text(entry, "ModelSeries"),
+        model_type=text(entry, "ModelType"),
+        collections=_words(entry, "Collection"),
+        tags=tuple(f"{tag['Key']}={tag.get('Value', '')}" for tag in objects(entry, "Tags") if text(tag, "Key")),
         plans=tuple(_plan(name) for name in PLANS) if deployable else (),
         templates=tuple(_template(profile) for profile in profiles if text(profile, "ProfileId")),
         capabilities=tuple(ours for theirs, ours in _CAPABILITIES.items() if _true(entry.get(theirs))),
+        resources=tuple(_resources(entry)),
+        parameter_size=count(entry.get("ParameterSize")) or None,
+        released_at=moment(entry.get("GmtCreateTime")),
+        revised_at=moment(entry.get("GmtLatestVersionModified")),
+        rank=count(entry.get("OrderNumber")) or None,
         raw=dict(entry),
     )
+
+
+def _words(entry: Entry, name: str) -> tuple[str, ...]:
+    """A list of words, or the words of one text."""
+    value = entry.get(name)
+    listed = value if isinstance(value, list) else value.split(",") if isinstance(value, str) else []
+    return tuple(word for one in listed if isinstance(one, str) and (word := one.strip()))
+
+
+def _resources(entry: Entry) -> Iterable[str]:
+    """What it runs on; for other purposes than inference with the purpose before it, `training:GPU`."""
+    for purpose in ("Inference", "Training", "Evaluation", "Compression", "Distillation"):
+        for kind in _words(entry, f"Supported{purpose}Resources"):
+            yield kind if purpose == "Inference" else f"{purpose.lower()}:{kind}"
 
 
 def _plan(name: str) -> Plan:

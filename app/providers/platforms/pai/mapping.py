@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from app.domain.deployment import DeploymentSpec, Observation, Status, UpstreamSpec
+from app.domain.ownership import is_our_device
 from app.providers.base import Discovered
 from app.providers.platforms.pai.config import PaiSettings
 from app.providers.platforms.pai.probe import Health, own_name
@@ -141,7 +142,7 @@ def discovered(service: Entry) -> Discovered:
         model=labels.get(MODEL_LABEL),
         status=status_of(service),
         provider_status=text(service, "Status") or "",
-        device=labels.get(DEVICE_LABEL),
+        device=labels.get(DEVICE_LABEL) or (name if is_our_device(name) else None),
         created_at=moment(service.get("CreateTime")),
         units={"replicas": count(service.get("RunningInstance"))},
         raw=shown(service),

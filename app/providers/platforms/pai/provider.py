@@ -33,7 +33,7 @@ from app.providers.base import (
     SettingsModel,
 )
 from app.providers.errors import ProviderError, ProviderMissing, ProviderRefused
-from app.providers.platforms.pai import mapping, probe, recipe, rules, services
+from app.providers.platforms.pai import existing, mapping, probe, recipe, rules, services
 from app.providers.platforms.pai.catalog import PLANS, list_models
 from app.providers.platforms.pai.config import PaiCredentials, PaiSettings
 from app.providers.platforms.pai.probe import Health
@@ -61,6 +61,7 @@ class PaiProvider(Provider):
         plans=tuple(PLANS),
         create_device=CreateDevice.UNIQUE_NAME,
         lag_seconds=10.0,
+        birth_mark="ServiceId",
     )
     settings_model: ClassVar[type[SettingsModel]] = PaiSettings
     credentials_model: ClassVar[type[CredentialsModel]] = PaiCredentials
@@ -102,6 +103,12 @@ class PaiProvider(Provider):
         api = PaiApi.of(opened)
         workspace = {"WorkspaceId": api.settings.workspace_id} if api.settings.workspace_id else {}
         return [mapping.discovered(service) async for service in api.services(workspace)]
+
+    @override
+    async def describe(self, opened: OpenConnection, external_id: str) -> Discovered | None:
+        api = PaiApi.of(opened)
+        service = await services.describe(api, external_id)
+        return None if service is None else await existing.described(api, {"ServiceName": external_id, **service})
 
     @override
     async def create(self, opened: OpenConnection, spec: DeploymentSpec, device: Device) -> Created:

@@ -3,7 +3,7 @@
 The envelope is `{RequestId, HostId, Code, Message}`, its keys sometimes in lower case. EAS publishes no
 list of its own codes, so the gateway's general codes decide first and the HTTP status after them:
 
-    header x-acs-retry-after (milliseconds), 429, Throttling*    ProviderBusy, with the wait
+    header x-acs-retry-after (milliseconds), 429, Throttling*    ProviderThrottled, with the wait
     AccessKey, signature, timestamp, token                       CredentialsRefused, whatever the status
     SignatureNonceUsed                                           our request came twice: unclear after a write
     408, 5xx                                                     unclear after a write; 408 503 504 busy after a read
@@ -30,6 +30,7 @@ from app.providers.errors import (
     ProviderError,
     ProviderMissing,
     ProviderRefused,
+    ProviderThrottled,
     ProviderUnclear,
 )
 
@@ -48,7 +49,7 @@ def judge(client: PlatformClient, response: VendorResponse, parsed: Any, *, writ
         return None
     code, said = _field(parsed, "Code"), _field(parsed, "Message")
     wait = _wait_seconds(response)
-    kind = ProviderBusy if wait is not None else _class(response.status_code, code, write=write)
+    kind = ProviderThrottled if wait is not None else _class(response.status_code, code, write=write)
     told = ": ".join(client.clean(part) for part in (code, said) if part)
     lost = response.status_code == 404 and kind is ProviderRefused
     return kind(
@@ -64,7 +65,7 @@ def judge(client: PlatformClient, response: VendorResponse, parsed: Any, *, writ
 
 def _class(status_code: int, code: str, *, write: bool) -> type[ProviderError]:
     if status_code == 429 or code.startswith("Throttling"):
-        return ProviderBusy
+        return ProviderThrottled
     if code == "SignatureNonceUsed":
         return ProviderUnclear if write else ProviderBusy
     if _CREDENTIALS.match(code):

@@ -73,10 +73,10 @@ class Sessions:
             held.refused = None
             return held.session
 
-    def forget(self, account: str, session: str) -> None:
-        """The platform does not know `session`; a newer one stays."""
+    def forget(self, account: str, session: str | None = None) -> None:
+        """The platform does not know `session` any more; a newer one stays. Without one, whichever it is."""
         held = self._accounts.get(account)
-        if held is not None and held.session == session:
+        if held is not None and session in {None, held.session}:
             held.session = ""
 
     def _of(self, account: str) -> _Account:

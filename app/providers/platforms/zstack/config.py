@@ -13,11 +13,14 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.providers.base import CredentialsModel, SettingsModel
 
 _ENDINGS = ("/zstack/v1", "/zstack")
 _SHAPES = (("account_name", "password"), ("access_key_id", "access_key_secret"))
+
+_TWO_SHAPES = "Give account_name and password, or access_key_id and access_key_secret"
 
 
 def _base_url(text: str) -> str:
@@ -93,7 +96,7 @@ class ZStackCredentials(CredentialsModel):
         if isinstance(given, dict):
             named = {name for name, value in given.items() if value is not None}
             if named not in [set(shape) for shape in _SHAPES]:
-                raise ValueError("give account_name and password, or access_key_id and access_key_secret")
+                raise PydanticCustomError("credentials_shape", _TWO_SHAPES)
         return given
 
     @property

@@ -55,7 +55,9 @@ _BUSY = frozenset({"ID.1006", "SYS.1005"})
 _MISSING, _TIMEOUT = "SYS.1003", "SYS.1001"
 _DEEPEST = 16
 _DUPLICATE = re.compile(r"duplicate job uuid", re.IGNORECASE)
-_ABOUT_CREDENTIALS = re.compile(r"authorization|access\s?key|signature|'?\bdate\b'?|requestTimeTooSkewed", re.IGNORECASE)
+_ABOUT_CREDENTIALS = re.compile(
+    r"authorization|access\s?key|signature|'?\bdate\b'?|requestTimeTooSkewed", re.IGNORECASE
+)
 _SKEWED = re.compile(r"requestTimeTooSkewed", re.IGNORECASE)
 _PLAIN_LIMIT = 2000
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from app.kit import json
 from app.kit.clock import Now, utc_now
@@ -144,36 +144,18 @@ class ZStackApi:
     async def job(self, uuid: str) -> Job:
         """202 runs · 200 done · 503 with an error failed · 404 in words of its own unknown."""
         path = f"/api-jobs/{_segment(uuid)}"
-        headers, _ = await self._authorized("GET", path)
+        headers, session = await self._authorized("GET", path)
         try:
             response = await self.client.http.request("GET", self.settings.api_url + path, headers=headers)
         except VendorFailure as failure:
             raise self.client.failed(failure) from failure
-        return self._job(response)
+        return _job(self._judged(session, write=False), response)
 
-    def forget_session(self, session: str) -> None:
-        self.sessions.forget(self._account, session)
-
-    async def renew_session(self) -> None:
+    def forget_session(self) -> None:
         """The next call logs in. A change learns only from its job that the session was lost."""
-        if self.credentials.password:
-            self.forget_session(await self.sessions.get(self._account, self._login))
+        self.sessions.forget(self._account)
 
-    def _job(self, response: VendorResponse) -> Job:
-        if response.status_code == 202:
-            return Job(JobState.RUNNING)
-        if response.status_code == 404 and "expired" in plain_text(response):
-            return Job(JobState.UNKNOWN)
-        answer = replace(self.client, judge=partial(_unless_failed_job, self.client))
-        parsed = answer.read(response, write=False)
-        error = error_of(parsed)
-        if error is not None:
-            return Job(JobState.FAILED, error=business_error(self.client, response, error, write=True))
-        return Job(JobState.DONE, parsed if isinstance(parsed, dict) else {})
-
-    async def _change(
-        self, method: str, path: str, job: str, body: Entry | None = None, *, query: Pairs = ()
-    ) -> bool:
+    async def _change(self, method: str, path: str, job: str, body: Entry | None = None, *, query: Pairs = ()) -> bool:
         try:
             await self._call(method, path, write=True, query=query, body=body, headers={"x-job-uuid": job})
         except DuplicateJob:
@@ -213,18 +195,17 @@ class ZStackApi:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """One call; once more with a new session where the first one is not known any more."""
-        client = replace(self.client, judge=partial(judge, self.client, write=write))
         url = self.settings.api_url + path + (f"?{urlencode(query, quote_via=quote)}" if query else "")
         content = {} if body is None else {"content-type": _JSON}
         payload = None if body is None else json.dumps(body)
         for last in (False, True):
             own, session = await self._authorized(method, path)
             try:
-                return await client.call(
+                return await self._judged(session, write=write).call(
                     method, url, write=write, headers={**own, **content, **(headers or {})}, body=payload
                 )
             except SessionLost:
-                self.forget_session(session)
+                self.sessions.forget(self._account, session)
                 if last or not session:
                     raise
         raise AssertionError("the second time returns or raises")
@@ -235,11 +216,14 @@ class ZStackApi:
         if given.access_key_id and given.access_key_secret:
             now = self.now().astimezone(self.settings.zone)
             signed = f"/v1{path}"
-            return signed_headers(
-                given.access_key_id, given.access_key_secret, method=method, path=signed, now=now
-            ), ""
+            return signed_headers(given.access_key_id, given.access_key_secret, method=method, path=signed, now=now), ""
         session = await self.sessions.get(self._account, self._login)
         return {"authorization": f"OAuth {session}"}, session
+
+    def _judged(self, session: str, *, write: bool) -> PlatformClient:
+        """The client for one call: it knows what a refusal means, and keeps the session out of its words."""
+        client = replace(self.client, secrets=(*self.client.secrets, session))
+        return replace(client, judge=partial(judge, client, write=write))
 
     @property
     def _account(self) -> str:
@@ -247,8 +231,7 @@ class ZStackApi:
 
     async def _login(self) -> Login:
         given = {"accountName": self.credentials.account_name, "password": self.credentials.password_hash}
-        client = replace(self.client, judge=partial(judge, self.client, write=False))
-        answer = await client.call(
+        answer = await self._judged("", write=False).call(
             "PUT",
             f"{self.settings.api_url}/accounts/login",
             write=False,
@@ -262,12 +245,23 @@ class ZStackApi:
         return Login(session, _life_seconds(inventory or {}))
 
 
-def _unless_failed_job(client: PlatformClient, response: VendorResponse, parsed: Any) -> ProviderError | None:
-    """A job's own error is its result, and no failure of the look at it."""
-    if error_of(parsed) is not None:
-        response_of_job: ProviderError | None = None
-        return response_of_job
-    return judge(client, response, parsed, write=False)
+def _job(client: PlatformClient, response: VendorResponse) -> Job:
+    if response.status_code == 202:
+        return Job(JobState.RUNNING)
+    if response.status_code == 404 and "expired" in plain_text(response):
+        return Job(JobState.UNKNOWN)
+    error = error_of(_parsed(response))
+    if error is not None:
+        return Job(JobState.FAILED, error=business_error(client, response, error, write=True))
+    answer = client.read(response, write=False)
+    return Job(JobState.DONE, answer if isinstance(answer, dict) else {})
+
+
+def _parsed(response: VendorResponse) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _life_seconds(inventory: Entry) -> float:
@@ -289,6 +283,3 @@ def _inventories(answer: Entry) -> list[Entry]:
 
 def _segment(text: str) -> str:
     return quote(text, safe="")
-
-
-__all__ = ["TITLE", "Entry", "Job", "JobState", "Pairs", "ZStackApi", "urlsplit"]

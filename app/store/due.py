@@ -1,0 +1,102 @@
+"""Whose turn it is: which due deployments a replica may claim, so that no account starves another.
+
+    due_at                 when the deployment itself wants to be looked at
+    throttled_until        the account was asked to wait: everything of it waits, but for deletes
+    auth_failed            nothing can succeed: one deployment at a time tries, once in `probe_seconds`
+    PER_CONNECTION         how much of one replica a single account may take
+
+Deletes have a backoff of their own, because what they end costs money until they are done. The bound on
+an account is there for platforms that hang: each call then lasts its whole deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, null, or_, select, true
+from sqlalchemy.orm import aliased
+
+from app.domain.connection import ConnectionStatus
+from app.domain.deployment import Wanted
+from app.store.tables import ConnectionRow, DeploymentRow, WorkerRow
+
+PER_CONNECTION = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What a replica knows of itself. `busy`: connection id → claims that it holds."""
+
+    busy: Mapping[str, int] = field(default_factory=dict)
+    probe_seconds: float = 60.0
+
+
+ANYBODY = Turns()
+_is_no_delete = DeploymentRow.wanted != Wanted.DELETED
+_auth_failed = ConnectionRow.status == ConnectionStatus.AUTH_FAILED
+
+
+def whose_turn(node_id: str, rules: Turns) -> Select[str]:
+    """Ids of deployments that may be claimed now."""
+    turn = func.row_number().over(
+        partition_by=DeploymentRow.connection_id, order_by=(_is_no_delete, DeploymentRow.due_at)
+    )
+    waiting = (
+        _on_account(select(DeploymentRow.id, turn.label("turn"), _room(rules.busy).label("room")))
+        .where(_claimable(node_id), _ready_at(rules) <= func.now())
+        .subquery()
+    )
+    return select(waiting.c.id).where(waiting.c.turn <= waiting.c.room)
+
+
+def soonest(node_id: str, rules: Turns) -> Select[float | None]:
+    """Seconds until somebody's turn comes, without those whose account is full: the end of a claim wakes us."""
+    seconds: Any = func.extract("epoch", func.min(_ready_at(rules)) - func.now())
+    statement: Select[float | None] = _on_account(select(seconds)).where(_claimable(node_id), _room(rules.busy) > 0)
+    return statement
+
+
+def in_order() -> tuple[Any, ...]:
+    """Deletes first, then by how long they have waited."""
+    return (_is_no_delete, DeploymentRow.due_at)
+
+
+def is_free(row: Any = DeploymentRow) -> ColumnElement[bool]:
+    """Not leased, or leased by a worker that is gone. Taking over early is safe: a holder that was only
+    paused writes nothing with its old token, and an open create is looked for, never just repeated."""
+    holder = func.split_part(row.lock_token, ":", 1)
+    alive = exists().where(WorkerRow.id == holder, WorkerRow.expires_at > func.now())
+    return or_(row.locked_until.is_(None), row.locked_until < func.now(), ~alive)
+
+
+def _on_account(statement: Any) -> Any:
+    return statement.join(ConnectionRow, ConnectionRow.id == DeploymentRow.connection_id)
+
+
+def _claimable(node_id: str) -> ColumnElement[bool]:
+    here = or_(DeploymentRow.node_id.is_(None), DeploymentRow.node_id == node_id)
+    return and_(DeploymentRow.due_at.is_not(None), is_free(), here, or_(~_auth_failed, ~_probed()))
+
+
+def _ready_at(rules: Turns) -> ColumnElement[datetime]:
+    """The latest of what has to be waited for; what is null is not waited for."""
+    throttled = case((_is_no_delete, ConnectionRow.throttled_until), else_=null())
+    probe = case((_auth_failed, ConnectionRow.checked_at + timedelta(seconds=rules.probe_seconds)), else_=null())
+    return func.greatest(DeploymentRow.due_at, throttled, probe)
+
+
+def _room(busy: Mapping[str, int]) -> ColumnElement[int]:
+    """How many more claims of a deployment's account may begin here."""
+    left = {connection_id: max(PER_CONNECTION - held, 0) for connection_id, held in busy.items()}
+    free: Any = case(left, value=DeploymentRow.connection_id, else_=PER_CONNECTION) if left else PER_CONNECTION
+    return case((_auth_failed, func.least(free, 1)), else_=free)
+
+
+def _probed() -> ColumnElement[bool]:
+    """Whether somebody tries another deployment of the same account right now."""
+    other = aliased(DeploymentRow)
+    held = and_(other.connection_id == DeploymentRow.connection_id, other.lock_token.is_not(None), ~is_free(other))
+    return exists(select(true()).where(held).correlate(DeploymentRow))
