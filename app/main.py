@@ -30,7 +30,7 @@ from app.proxy.openapi import fragment
 from app.settings import Settings
 
 DATA_PLANE = "/v1"
-_HEALTH = frozenset({"/healthz", "/readyz"})
+_HEALTH = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 def create_app(settings: Settings, options: ProcessOptions) -> ASGIApp:

@@ -107,8 +107,12 @@ def refused(claim: Claim, error: ProviderError) -> Outcome:
     )
 
 
-def postponed(claim: Claim, error: ProviderError, pace: Pace, *, forget_intent: bool = False) -> Outcome:
-    """Not now, or not known: wait longer each time, say why, lose nothing."""
+def postponed(claim: Claim, error: ProviderError, pace: Pace, *, had_no_effect: bool = False) -> Outcome:
+    """Not now, or not known: wait longer each time, say why, lose nothing.
+
+    `had_no_effect`: of a create that made nothing. What is open is then what was open before it was called:
+    nothing, or the outcome of an earlier call.
+    """
     failures = claim.deployment.failures + 1
     own_wait = delay_seconds(failures, base_seconds=pace.poll_seconds / 5)
     account = Outcome(
@@ -119,7 +123,7 @@ def postponed(claim: Claim, error: ProviderError, pace: Pace, *, forget_intent: 
     )
     if claim.deployment.status == Status.DELETED:  # it vanished; that its platform is away too is no news of it
         return replace(account, due_seconds=GONE_FACTOR * pace.poll_seconds)
-    intent: dict[str, Any] = {"intended_at": None} if forget_intent else {}
+    intent: dict[str, Any] = {"intended_at": claim.deployment.intended_at} if had_no_effect else {}
     return replace(
         account,
         columns={**account.columns, **intent, "status_reason": f"waiting: {error.message}"},

@@ -44,7 +44,7 @@ def observed(claim: Claim, seen: Observation, able: Capabilities, pace: Pace) ->
         due_seconds=_due_seconds(status, able, pace, busy=claim.operation is not None),
         answered=True,
     )
-    return _with_end(outcome, claim, seen, able)
+    return _with_end(outcome, claim, seen, able, pace)
 
 
 def absent(claim: Claim, able: Capabilities, pace: Pace) -> Outcome:
@@ -52,15 +52,21 @@ def absent(claim: Claim, able: Capabilities, pace: Pace) -> Outcome:
     row = claim.deployment
     if row.status == Status.DELETED:
         return Outcome(columns={"failures": 0}, due_seconds=GONE_FACTOR * pace.poll_seconds, answered=True)
-    fresh = claim.operation is not None and claim.operation.type == OperationType.CREATE
-    if fresh and _within(claim.now, row.intended_at, _grace(able, pace)):
-        return Outcome(due_seconds=changing_pace(able, pace), answered=True)
+    if _within(claim.now, row.intended_at, _grace(able, pace)):
+        return _not_believed(claim, able, pace)
     absences = row.absences + 1
     if absences < (1 if able.absence_is_certain else 2):
         return Outcome(columns={"absences": absences}, due_seconds=changing_pace(able, pace), answered=True)
     if row.wanted == Wanted.DELETED:
         return deleted(claim)
     return _gone(claim, absences, pace)
+
+
+def _not_believed(claim: Claim, able: Capabilities, pace: Pace) -> Outcome:
+    """Made just now, so it may only not be shown yet. A delete that found nothing either is asked for again:
+    what it missed would cost money for ever."""
+    missed = claim.deployment.wanted == Wanted.DELETED
+    return Outcome(submit_again=missed, due_seconds=changing_pace(able, pace), answered=True)
 
 
 def _gone(claim: Claim, absences: int, pace: Pace) -> Outcome:
@@ -150,10 +156,10 @@ def _capacity_event(claim: Claim, before: Mapping[str, float] | None, seen: Obse
     return Event("drift", "The ready capacity is not what was asked for.", data)
 
 
-def _with_end(outcome: Outcome, claim: Claim, seen: Observation, able: Capabilities) -> Outcome:
+def _with_end(outcome: Outcome, claim: Claim, seen: Observation, able: Capabilities, pace: Pace) -> Outcome:
     operation = claim.operation
     if operation is None or claim.deployment.wanted == Wanted.DELETED:
-        return _delete_again(outcome, claim)
+        return _delete_again(outcome, claim, _patience_with_delete(claim, seen, able, pace))
     if operation.type not in {OperationType.CREATE, OperationType.ADOPT} and operation.submitted_at is None:
         return outcome
     if _within(claim.now, operation.submitted_at, able.lag_seconds):
@@ -176,14 +182,20 @@ def _reached(operation_type: str, status: Status) -> bool:
     return status == goal if goal else status in {Status.RUNNING, Status.STOPPED}
 
 
-def _delete_again(outcome: Outcome, claim: Claim) -> Outcome:
-    """A platform that still shows what it was told to delete is told again, once a minute."""
+def _delete_again(outcome: Outcome, claim: Claim, patience_seconds: float) -> Outcome:
+    """A platform that still shows what it was told to delete is told again."""
     operation = claim.operation
     if operation is None or operation.submitted_at is None:
         return outcome
-    if _within(claim.now, operation.submitted_at, _DELETE_AGAIN_SECONDS):
+    if _within(claim.now, operation.submitted_at, patience_seconds):
         return outcome
     return replace(outcome, submit_again=True)
+
+
+def _patience_with_delete(claim: Claim, seen: Observation, able: Capabilities, pace: Pace) -> float:
+    """A minute; less for what was made just now: it may not have been shown yet when it was to be deleted."""
+    young = _within(claim.now, claim.deployment.intended_at, _grace(able, pace))
+    return able.lag_seconds if young and seen.status is not Status.DELETING else _DELETE_AGAIN_SECONDS
 
 
 def _grace(able: Capabilities, pace: Pace) -> float:

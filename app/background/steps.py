@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TypeVar
 
 from app.background import outcome as follow
@@ -197,9 +198,17 @@ async def _record(work: Work, store: Store, token: str, external_id: str) -> boo
 def _create_failed(work: Work, error: ProviderError) -> Outcome:
     if error.effect_unknown:
         return follow.postponed(work.claim, error, work.pace)
-    if isinstance(error, ProviderBusy | CredentialsRefused):
-        return follow.postponed(work.claim, error, work.pace, forget_intent=True)
+    if isinstance(error, ProviderBusy | CredentialsRefused) or _earlier_is_open(work):
+        return follow.postponed(work.claim, error, work.pace, had_no_effect=True)
     return follow.refused(work.claim, error)
+
+
+def _earlier_is_open(work: Work) -> bool:
+    """Whether a create before this one may have made something that is not shown yet."""
+    earlier = work.claim.deployment.intended_at
+    if earlier is None or work.provider.capabilities.absence_is_certain:
+        return False
+    return work.claim.now - earlier < timedelta(seconds=work.pace.grace_seconds)
 
 
 def _look_again_seconds(work: Work) -> float:

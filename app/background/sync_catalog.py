@@ -19,9 +19,9 @@ from app.kit.hints import Hint
 from app.kit.logging import get_logger
 from app.kit.secrets import Keyring, UnsealError
 from app.providers.base import OpenConnection, Provider
-from app.providers.errors import ProviderError
-from app.store import catalog_sync
-from app.store.session import Store
+from app.providers.errors import CredentialsRefused, ProviderError, throttle_seconds
+from app.store import catalog_sync, connections
+from app.store.session import Session, Store
 from app.store.tables import ConnectionRow
 from app.store.values import connection_of
 
@@ -138,5 +138,15 @@ class CatalogSync:
             wait = delay_seconds(tried, base_seconds=_FIRST_RETRY_SECONDS, cap_seconds=SYNC_SECONDS)
             wait = max(wait, failed.retry_after_seconds or 0)
             await catalog_sync.record_failure(session, connection.id, error, due_seconds=wait)
+            await _tell_account(session, connection.id, failed, wait)
         if tried == 1:
             log.warning("catalog_unread", connection_id=connection.id, code=failed.code)
+
+
+async def _tell_account(session: Session, connection_id: str, failed: GatewayError, wait_seconds: float) -> None:
+    """What a failure says of the whole account is said to everybody who uses it."""
+    asked_seconds = throttle_seconds(failed, estimate_seconds=wait_seconds)
+    if asked_seconds is not None:
+        await connections.throttle(session, connection_id, asked_seconds)
+    if isinstance(failed, CredentialsRefused):
+        await connections.mark_auth_failed(session, connection_id, failed.message)

@@ -24,11 +24,15 @@ class Readiness:
     reason: str | None = None
 
 
+async def _no_metrics() -> bytes:
+    return b""
+
+
 @dataclass(frozen=True, slots=True)
 class ControlContext:
     """Made by the lifespan. `open_connection` gives a connection its HTTP client and address policy;
     `refresh_directory` makes this process's own directory take in what was just committed, so that a
-    revoked key is refused here before the answer to the revocation is sent."""
+    revoked key is refused here before the answer to the revocation is sent. `metrics` gives the text of /metrics."""
 
     settings: Settings
     node_id: str
@@ -40,3 +44,4 @@ class ControlContext:
     open_connection: Callable[[Connection], OpenConnection]
     refresh_directory: Callable[[], Awaitable[None]]
     readiness: Callable[[], Awaitable[Readiness]]
+    metrics: Callable[[], Awaitable[bytes]] = _no_metrics

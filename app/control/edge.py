@@ -14,7 +14,7 @@ from app.kit.ids import new_id
 from app.kit.logging import get_logger
 from app.kit.request_id import CLIENT_REQUEST_ID, REQUEST_ID, sane_client_id
 
-_QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+_QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 _PRIVATE = [(b"cache-control", b"no-store"), (b"vary", b"authorization")]
 
 log = get_logger(__name__)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.domain.deployment import Status, UpstreamSpec
-from app.domain.route import Target
+from app.domain.route import Affinity, Target
 from app.domain.tenant import Principal
 
 EVERYONE = "*"
@@ -55,7 +55,7 @@ class DeploymentEntry:
 
     `served_models` maps what callers write after `name:` to the name that the server knows; the
     deployment's own name is the key "". `trusted`: an admin made the connection, so its addresses
-    may lie in the operator's allow-listed private ranges.
+    may lie in the operator's allow-listed private ranges. `max_concurrency` counts this process's calls.
     """
 
     id: str
@@ -69,6 +69,7 @@ class DeploymentEntry:
     trusted: bool
     created_at: float
     version: int = field(compare=False)
+    max_concurrency: int | None = None
 
     @property
     def routable(self) -> bool:
@@ -87,6 +88,7 @@ class RouteEntry:
     shared_with: frozenset[str]
     created_at: float
     version: int = field(compare=False)
+    affinity: Affinity = Affinity.NONE
 
     def is_shared_with(self, tenant_id: str) -> bool:
         return EVERYONE in self.shared_with or tenant_id in self.shared_with

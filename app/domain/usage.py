@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from app.domain.estimate import MOST_TOKENS, Estimate
@@ -70,30 +69,32 @@ class Charge(NamedTuple):
         return self.input_tokens + self.output_tokens
 
 
-Settlement = Mapping[Outcome, Rule]
+class Settlement(NamedTuple):
+    """A tenant's rule for each outcome; the fields are the outcomes' names."""
 
-DEFAULT_SETTLEMENT: Settlement = MappingProxyType(
-    {
-        Outcome.COMPLETE: Rule.REPORTED,
-        Outcome.CLIENT_LEFT: Rule.PRODUCED,
-        Outcome.UPSTREAM_FAILED_BEFORE_CONTENT: Rule.NOTHING,
-        Outcome.UPSTREAM_FAILED_AFTER_CONTENT: Rule.PRODUCED,
-        Outcome.GATEWAY_LOST: Rule.ESTIMATE,
-    }
-)
+    complete: Rule = Rule.REPORTED
+    client_left: Rule = Rule.PRODUCED
+    upstream_failed_before_content: Rule = Rule.NOTHING
+    upstream_failed_after_content: Rule = Rule.PRODUCED
+    gateway_lost: Rule = Rule.ESTIMATE
+
+
+DEFAULT_SETTLEMENT = Settlement()
 USAGE_IMPLAUSIBLE = "usage_implausible"
 """Mark of a record whose upstream counted what cannot be; its counts were treated as absent."""
 
 _ANY_RULE = frozenset(Rule)
-_CHOICES: Mapping[Outcome, frozenset[Rule]] = {
+_CHOICES: Mapping[str, frozenset[Rule]] = {
     Outcome.COMPLETE: frozenset({Rule.REPORTED, Rule.ESTIMATE}),
     Outcome.CLIENT_LEFT: _ANY_RULE,
     Outcome.UPSTREAM_FAILED_BEFORE_CONTENT: frozenset({Rule.NOTHING, Rule.PRODUCED, Rule.ESTIMATE}),
     Outcome.UPSTREAM_FAILED_AFTER_CONTENT: _ANY_RULE,
     Outcome.GATEWAY_LOST: frozenset({Rule.ESTIMATE, Rule.NOTHING}),
 }
-_NOTHING = Charge(0, 0, 0, 0, estimated=False)
+_NOTHING = Charge(0, 0, 0, 0, False)
 _NOT_SAID = TokenUsage()
+_COMPLETE, _RULE_NOTHING, _RULE_ESTIMATE = Outcome.COMPLETE, Rule.NOTHING, Rule.ESTIMATE
+"""Python 3.11 looks a member of an enumeration up in 80 ns; this is the hot path."""
 
 
 def settle(
@@ -109,41 +110,41 @@ def settle(
     `reported` is the upstream's last count; `produced_tokens` what was passed on to the client, counted
     by us (a token an event, or bytes). Counts must be plausible: see `plausible`.
     """
-    rule = rules[outcome]
-    if rule is Rule.NOTHING:
+    rule: Rule = rules.complete if outcome is _COMPLETE else getattr(rules, outcome.value)
+    if rule is _RULE_NOTHING:
         return _NOTHING
-    if rule is Rule.ESTIMATE:
-        return Charge(1, estimate.input_tokens, estimate.output_tokens, 0, estimated=True)
-    said = reported or _NOT_SAID
-    input_tokens = estimate.input_tokens if said.input_tokens is None else said.input_tokens
-    output_tokens = min(max(produced_tokens, 0), MOST_TOKENS) if said.output_tokens is None else said.output_tokens
-    estimated = said.input_tokens is None or (said.output_tokens is None and output_tokens > 0)
-    cached = min(said.cached_input_tokens or 0, input_tokens)
-    return Charge(1, input_tokens, output_tokens, cached, estimated)
+    if rule is _RULE_ESTIMATE:
+        return Charge(1, estimate.input_tokens, estimate.output_tokens, 0, True)
+    input_tokens, output_tokens, cached, _ = reported or _NOT_SAID
+    estimated = False
+    if input_tokens is None:
+        input_tokens, estimated = estimate.input_tokens, True
+    if output_tokens is None:
+        output_tokens = min(max(produced_tokens, 0), MOST_TOKENS)
+        estimated = estimated or output_tokens > 0
+    return Charge(1, input_tokens, output_tokens, min(cached, input_tokens) if cached else 0, estimated)
 
 
 def plausible(usage: TokenUsage | None) -> tuple[TokenUsage | None, bool]:
     """`usage` with impossible counts taken out, and whether there were any: negative, no integer, above 10^9."""
     if usage is None:
         return None, True
-    if all(count is None or _is_count(count) for count in usage):
-        return usage, True
-    return TokenUsage(*(count if _is_count(count) else None for count in usage)), False
+    for count in usage:
+        if count is not None and (type(count) is not int or not 0 <= count <= MOST_TOKENS):
+            return TokenUsage(*(one if _is_count(one) else None for one in usage)), False
+    return usage, True
 
 
 def settlement_of(overrides: Mapping[str, Any]) -> Settlement:
     """The rules of a tenant. Entries that mean nothing to this release do not count: see `check_settlement`."""
-    rules = dict(DEFAULT_SETTLEMENT)
-    for name, value in overrides.items():
-        if name in rules and value in _CHOICES[Outcome(name)]:
-            rules[Outcome(name)] = Rule(value)
-    return rules
+    known = {name: Rule(value) for name, value in overrides.items() if value in _CHOICES.get(name, ())}
+    return DEFAULT_SETTLEMENT._replace(**known)
 
 
 def check_settlement(overrides: Mapping[str, Any]) -> None:
     """For whoever writes a tenant. Raises InvalidRequest for an unknown outcome or a rule it cannot have."""
     for name, value in overrides.items():
-        choices = _CHOICES[Outcome(name)] if name in DEFAULT_SETTLEMENT else frozenset[Rule]()
+        choices = _CHOICES.get(name, frozenset())
         if value not in choices:
             known = f"one of {', '.join(sorted(choices))}" if choices else "left out: there is no such outcome"
             param = f"settlement.{name}"

@@ -6,6 +6,10 @@
 Until somebody reads, at most the high-water mark is kept and the connection's reading is paused; once
 `read` has named its limit, exactly that much is taken and not a byte more is asked for. Whoever passes
 the body on takes it with `read_chunk`, and no more than the high-water mark waits in between.
+
+A client's leaving comes behind its bytes. Where the reader takes nothing for a while (its upstream does not), the
+connection asks to `reach_further`: a few megabytes more are read each time, within a bound, until its end shows or the
+client has nothing on its way any more.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ from app.http1.head import Fields
 from app.http1.limits import HIGH_WATER_BYTES
 
 _NO_LIMIT = 1 << 62
+_REACH_BYTES = 4 << 20
+_FURTHEST_BYTES = 12 << 20
+"""A little more than a client's and our kernel may hold together: 4 MiB to send, 6 MiB received (Linux's defaults)."""
 
 
 class Feed(Protocol):
@@ -39,6 +46,8 @@ class RequestBody:
         "_held_bytes",
         "_in_chunks",
         "_limit",
+        "_mark_bytes",
+        "_taken",
         "_waiter",
         "complete",
         "received_bytes",
@@ -52,6 +61,8 @@ class RequestBody:
         self._chunks: list[bytes] = []
         self._held_bytes = 0
         self._in_chunks = False
+        self._mark_bytes = HIGH_WATER_BYTES
+        self._taken = False
         self._failure: GatewayError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -74,7 +85,16 @@ class RequestBody:
         data = b"".join(self._chunks)
         self._chunks.clear()
         self._held_bytes = 0
+        self._mark_bytes = HIGH_WATER_BYTES
+        self._taken = True
         return data
+
+    def reach_further(self) -> None:
+        """Read on, where nobody has taken a chunk since this was last called."""
+        taken, self._taken = self._taken, False
+        if not taken and self._in_chunks and self._failure is None and self._held_bytes < _FURTHEST_BYTES:
+            self._mark_bytes = self._held_bytes + _REACH_BYTES
+            self._feed.resume_body()
 
     def feed(self, data: bytes) -> None:
         if self._failure is not None:
@@ -114,7 +134,7 @@ class RequestBody:
             raise self._failure
 
     def _pass_on(self) -> None:
-        if self._held_bytes > HIGH_WATER_BYTES:
+        if self._held_bytes > self._mark_bytes:
             self._feed.pause_body()
         self._wake()
 

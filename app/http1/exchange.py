@@ -91,7 +91,8 @@ class Exchange(Protocol):
     async def read_chunk(self, limit_bytes: int) -> bytes:
         """What has come of the body since the last call, waiting for at least one byte; b"" at its end.
 
-        What nobody has asked for yet waits with the client beyond the high-water mark. Raises what `read_body`
+        What nobody has asked for yet waits with the client beyond the high-water mark; of a body that nobody takes
+        for a while more is read on, within a bound, so that the client's leaving is seen. Raises what `read_body`
         raises. One reader only, and not together with `read_body`.
         """
         ...

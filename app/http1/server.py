@@ -53,7 +53,7 @@ from app.http1.head import (
 from app.http1.limits import ServerLimits
 from app.http1.response import CONTINUE, refusal
 from app.http1.shared import DIRECT_KEY, DISPATCH_KEY, LIMITS_KEY, REQUEST_ID_KEY, Shared
-from app.http1.sockets import tune
+from app.http1.sockets import has_hung_up, tune
 from app.http1.timers import NEVER
 from app.kit.logging import get_logger
 
@@ -365,6 +365,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def pause_body(self) -> None:
         self.flow.pause_reading()
+        self._wheel.wake_by(self, self._wheel.after(0))
 
     def resume_body(self) -> None:
         if self._owes_continue:
@@ -379,7 +380,18 @@ class HardenedProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif now >= self._read_clock.due:
             self._read_overdue(self._read_clock.owed)
+        if self.flow.read_paused and not self._deaf and isinstance(self.cycle, DirectExchange):
+            self._listen(self.cycle)
+            return now
         return min(self._read_clock.due, self._write_clock.due)
+
+    def _listen(self, exchange: DirectExchange) -> None:
+        """Each tick while reading is paused, as the loop says nothing then: is the client still there?"""
+        if self._is_answering() and has_hung_up(self.transport):
+            self._tell_left()
+            self.transport.abort()
+        elif self._current is exchange:
+            exchange.body.reach_further()
 
     def _read_overdue(self, owed: Owed) -> None:
         self._read_clock.nothing()

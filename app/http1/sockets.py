@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -16,6 +17,15 @@ _OPTIONS = (
     *((socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in _PROBES.items() if hasattr(socket, name)),
 )
 """Not every system names every probe option; where one is missing its default holds."""
+_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+"""The last is Linux's: the peer will send nothing more."""
+
+
+def has_hung_up(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer has closed or reset, as far as its bytes have been read; the loop tells only who reads on."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), _GONE)
+    return bool(poll.poll(0))
 
 
 def tune(transport: asyncio.BaseTransport) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from app.kit.clock import unix_milliseconds
 
-Prefix = Literal["ten", "key", "con", "dep", "op", "rte", "mdl", "evt", "aud", "req", "wrk", "nod", "pep", "prc"]
+Prefix = Literal["ten", "key", "con", "dep", "op", "rte", "mdl", "evt", "aud", "req", "wrk", "nod", "pep", "prc", "grp"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _DIGITS = {character: value for value, character in enumerate(_ALPHABET)}

@@ -30,6 +30,12 @@ def marked(data_dir: Path, worker_id: str) -> Iterator[None]:
             visible.unlink(missing_ok=True)
 
 
+def is_alive(data_dir: Path, worker_id: str) -> bool:
+    """Whether a process of this node runs under that id."""
+    mark = data_dir / _DIRECTORY / worker_id
+    return mark.exists() and not _is_dead(mark)
+
+
 def dead_workers(data_dir: Path) -> list[str]:
     """Worker ids of this node whose processes are gone without a goodbye."""
     return [mark.name for mark in (data_dir / _DIRECTORY).glob("wrk_*") if _is_dead(mark)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from app.background import housekeeping
 from app.background.outcome import Pace
@@ -37,7 +38,8 @@ from app.lifespan.checks import local_host
 from app.lifespan.database import Database, bring_up_to_date
 from app.lifespan.files import embedded_master_key, node_id
 from app.lifespan.local_models import looked_after
-from app.lifespan.marks import dead_workers, forget, marked
+from app.lifespan.marks import dead_workers, forget, is_alive, marked
+from app.lifespan.metrics_files import remove_other_groups
 from app.lifespan.options import ProcessOptions
 from app.lifespan.serving import Serving
 from app.providers.base import OpenConnection
@@ -132,6 +134,7 @@ class Process:
             open_connection=self._open_connection,
             refresh_directory=self.serving.refresh,
             readiness=self.readiness,
+            metrics=self.serving.metrics,
         )
 
     def _open_connection(self, connection: Connection) -> OpenConnection:
@@ -235,6 +238,7 @@ async def opened(settings: Settings, options: ProcessOptions) -> AsyncIterator[P
         stack.push_async_callback(store.aclose)
         process = Process(settings, options, database, store)
         stack.enter_context(marked(settings.host.data_dir, process.worker_id))
+        remove_other_groups(settings.host.data_dir, options.group, partial(is_alive, settings.host.data_dir))
         stack.push_async_callback(process.aclose)
         if options.role.works:
             await stack.enter_async_context(looked_after(local_host(settings)))

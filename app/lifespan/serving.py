@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
+from contextlib import suppress
+from functools import partial
 from typing import Any, BinaryIO
 
 from app.http1.exchange import Handler
 from app.http1.pool import UpstreamPool
 from app.kit.hints import Hint
+from app.kit.logging import get_logger
+from app.kit.metrics import render
 from app.kit.net import AddressPolicy
 from app.kit.secrets import Keyring, sha256
 from app.kit.tasks import spawn
+from app.lifespan.marks import is_alive
+from app.lifespan.metrics_files import MetricsFiles
 from app.lifespan.options import ProcessOptions
 from app.proxy.access import AccessLog
 from app.proxy.app import DataPlane
@@ -20,6 +26,7 @@ from app.proxy.authenticate import Authenticator
 from app.proxy.directory import Directory
 from app.proxy.follow import STALE_SECONDS, Follower
 from app.proxy.heartbeat import Heartbeat, OpenStreams
+from app.proxy.metrics import FAMILIES
 from app.proxy.relook import Relook
 from app.settings import Settings
 from app.store.changes import Loader
@@ -27,6 +34,8 @@ from app.store.peppers import Peppers
 from app.store.session import Store
 
 Loop = Coroutine[Any, Any, None]
+_METRICS_SECONDS = 1.0
+log = get_logger(__name__)
 
 
 class Serving:
@@ -51,6 +60,8 @@ class Serving:
         self._follower = Follower(store, Loader(keyring, peppers), directory, on_drain=wake_heartbeat.give)
         open_streams = OpenStreams(directory, wake_heartbeat)
         worker_id, node_id = worker
+        data_dir = settings.host.data_dir
+        self._metrics = MetricsFiles(data_dir, options.group, worker_id, partial(is_alive, data_dir))
         self._heartbeat = Heartbeat(
             store,
             self._follower,
@@ -100,14 +111,42 @@ class Serving:
             "heartbeat": self._heartbeat.run(),
             "access-log": self._access_log.run(),
             "relook": self._relook.run(),
+            "routing": self._plane.routing.run(),
+            "loop-lag": self._plane.metrics.watch_lag(),
+            "metrics": self._write_metrics(),
         }
 
     def drain(self) -> None:
         """Let open calls end within the drain time; those left then end with an error their callers see."""
         self._draining = spawn(self._plane.shutdown(self._drain_seconds), name="drain")
 
+    async def metrics(self) -> bytes:
+        """The numbers of all processes of this group, as Prometheus reads them."""
+        own = self._plane.metrics.snapshot()
+        try:
+            total = await asyncio.to_thread(self._metrics.total, own)
+        except OSError as failure:
+            log.warning("metrics_not_added_up", detail=str(failure))
+            total = own
+        return render(FAMILIES, total)
+
+    async def _write_metrics(self) -> None:
+        failing = False
+        while True:
+            try:
+                await asyncio.to_thread(self._metrics.write, self._plane.metrics.snapshot())
+                failing = False
+            except OSError as failure:
+                if not failing:
+                    log.warning("metrics_not_written", detail=str(failure))
+                failing = True
+            await asyncio.sleep(_METRICS_SECONDS)
+
     async def aclose(self) -> None:
         await self._plane.shutdown(0)
+        if self._serves:
+            with suppress(OSError):
+                self._metrics.write(self._plane.metrics.snapshot())
         await self._pool.aclose()
         self._access_log.close()
 

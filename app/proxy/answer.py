@@ -30,6 +30,7 @@ def answer_json(call: Call, body: bytes, *, status_code: int = 200, headers: Seq
 def start_stream(call: Call) -> None:
     """The head of an event stream."""
     call.status_code = 200
+    call.first_event_seconds = call.seconds()
     call.exchange.start(200, [*_EVENT_STREAM, *call.answered_headers()])
 
 

@@ -3,7 +3,7 @@
     dispatch(method, path) ──▶ handler ──▶ Calls.serve ──▶ a story: inference, models, refusal
 
 Made by the lifespan, which also runs the loops beside it: `Follower.run`, `Heartbeat.run`,
-`AccessLog.run`, `Relook.run`.
+`AccessLog.run`, `Relook.run`, `Routing.run`, `Metrics.watch_lag`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from app.http1.exchange import Exchange, Handler
 from app.http1.pool import UpstreamPool
 from app.proxy.access import AccessLog
 from app.proxy.answer import answer_error
+from app.proxy.attempts import Attempts
 from app.proxy.authenticate import Authenticator, credentials
 from app.proxy.call import Call
 from app.proxy.calls import Calls, Story
@@ -34,8 +35,10 @@ from app.proxy.endpoints import (
 from app.proxy.heartbeat import OpenStreams
 from app.proxy.inference import Inference
 from app.proxy.limits import ProxyLimits
+from app.proxy.metrics import Metrics
 from app.proxy.models import Models
 from app.proxy.relook import Relook
+from app.proxy.routing import Routing
 
 _DEFAULT_LIMITS = ProxyLimits()
 
@@ -54,14 +57,18 @@ class DataPlane:
         counters: Counters | None = None,
         limits: ProxyLimits = _DEFAULT_LIMITS,
         relook: Relook | None = None,
+        routing: Routing | None = None,
     ) -> None:
         self.counters = counters or Counters()
         self._calls = Calls(open_streams, self.counters, access_log or AccessLog(None), relook)
+        self.routing = routing or Routing(directory, open_streams, limits)
+        self.metrics = Metrics(self.counters, self.routing, pool, lambda: self.open_streams_total)
         self._authenticator = authenticator
         models = Models(authenticator, directory)
         self._handlers = {(METHODS[MODELS], MODELS): self._handler(LIST_MODELS, models.answer_list)}
         for endpoint in ENDPOINTS:
-            story = Inference(endpoint, authenticator, directory, self._calls, pool, limits)
+            attempts = Attempts(endpoint, directory, self._calls, self.routing, pool, limits)
+            story = Inference(endpoint, authenticator, self._calls, attempts, limits)
             self._handlers[METHODS[endpoint.path], endpoint.path] = self._handler(
                 endpoint.name, story, endpoint.dialect
             )

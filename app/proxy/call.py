@@ -28,13 +28,23 @@ class Call:
     model: str | None = None
     target: CallTarget | None = None
     attempts: int = 0
+    tried: tuple[str, ...] = ()
+    """Deployments that this call gave up for another."""
+    affinity_key: int | None = None
     status_code: int = 0
     outcome: Outcome = Outcome.REFUSED
     error_code: str | None = None
     error_detail: str | None = None
     usage: TokenUsage | None = None
+    queue_seconds: float = 0.0
+    """In line before a deployment that had its `max_concurrency` open."""
     connect_seconds: float | None = None
+    upstream_seconds: float | None = None
+    """From sending the last attempt to the head of its answer."""
     first_byte_seconds: float | None = None
+    """From the request's head to the head of the upstream's answer."""
+    first_event_seconds: float | None = None
+    """The same to the first event of a stream, when the caller's answer begins."""
     stream_events: int | None = None
     """How many events the caller has got; None for an answer that cannot hold an error once it has begun."""
     interrupted: bool = False

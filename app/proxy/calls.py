@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from app.domain.usage import Outcome
-from app.errors import ClientLeft, GatewayError, Internal, Unavailable
+from app.errors import ClientLeft, GatewayError, Internal, Unavailable, UpstreamFailed
 from app.http1.exchange import Exchange
 from app.kit.ids import IdSequence
 from app.kit.logging import get_logger
@@ -47,6 +47,10 @@ class Calls:
         self._open: set[Call] = set()
         self._all_ended = asyncio.Event()
         self._all_ended.set()
+
+    @property
+    def counters(self) -> Counters:
+        return self._counters
 
     @property
     def open_count(self) -> int:
@@ -121,12 +125,15 @@ class Calls:
             call.outcome = Outcome.UPSTREAM_FAILED_AFTER_CONTENT
         else:
             call.outcome = Outcome.UPSTREAM_FAILED_BEFORE_CONTENT
+        if call.attempts > 1 and isinstance(error, UpstreamFailed) and error.retry_after_seconds is None:
+            error.retryable = False  # we have tried again already: the client's tries would multiply ours
         answer_error(call, error)
 
     def _finish(self, call: Call) -> None:
         if call.target is not None:
             self._open_streams.leave(call.target.deployment.id)
         self._counters.add(call)
+        self._counters.measure(call)
         self._access_log.write(call)
         self._open.discard(call)
         if not self._open:

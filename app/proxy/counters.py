@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from app.kit.metrics import Histogram
 from app.proxy.call import Call
+
+_OVERHEAD_BOUNDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+_FIRST_EVENT_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
 @dataclass(slots=True)
@@ -17,6 +21,11 @@ class Counters:
 
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    failed_attempts: Counter[str] = field(default_factory=Counter)
+    """By what failed: the codes of `http1/failures.py`, `upstream_busy` (429) and `upstream_error` (5xx)."""
+    overhead: Histogram = field(default_factory=lambda: Histogram(_OVERHEAD_BOUNDS))
+    first_event: Histogram = field(default_factory=lambda: Histogram(_FIRST_EVENT_BOUNDS))
+    attempts: int = 0
     retries: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -33,3 +42,17 @@ class Counters:
         if call.usage is not None:
             self.input_tokens += call.usage.input_tokens or 0
             self.output_tokens += call.usage.output_tokens or 0
+
+    def measure(self, call: Call) -> None:
+        """Note the times of a call that has ended.
+
+        Our own part is told for calls that were answered at the first attempt: from the request's head until it was
+        sent upstream, with the reading of its body, without a wait in line and without connecting.
+        """
+        self.attempts += call.attempts
+        upstream_seconds = call.upstream_seconds
+        if upstream_seconds is not None and call.attempts == 1:
+            elsewhere = upstream_seconds + call.queue_seconds + (call.connect_seconds or 0.0)
+            self.overhead.observe((call.first_byte_seconds or 0.0) - elsewhere)
+        if call.first_event_seconds is not None:
+            self.first_event.observe(call.first_event_seconds)

@@ -61,6 +61,8 @@ class Directory:
         self.keys: Shelf[ApiKeyEntry] = Shelf()
         self.deployments: Shelf[DeploymentEntry] = Shelf()
         self.routes: Shelf[RouteEntry] = Shelf()
+        self.edition = 0
+        """Another number after every change; what is made from the values is good for one edition."""
         self.proofs: dict[str, tuple[ApiKeyEntry, KeyProof]] = {}
         self.upstreams: dict[str, Upstream] = {}
         self._names: dict[str, dict[str, Named]] = {}
@@ -96,6 +98,8 @@ class Directory:
 
     def apply(self, loaded: Loaded) -> bool:
         """Take in what changed; whether a deployment has begun to drain, or is gone."""
+        if loaded.entries or loaded.gone:
+            self.edition += 1
         drains = [self._put(entry) for entry in loaded.entries]
         drains += [self._remove(kind, identifier) for kind, identifier in loaded.gone]
         return any(drains)

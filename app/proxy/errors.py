@@ -90,6 +90,11 @@ def names_usage_option(body: bytes) -> bool:
     return b"stream_options" in body or b"include_usage" in body
 
 
+def wait_asked(header: FindHeader) -> float | None:
+    """How long an upstream asks not to be called: `retry-after-ms`, or `retry-after` as seconds or HTTP date."""
+    return _wait_seconds(header)
+
+
 def _is_about_a_model(found: Reported) -> bool:
     """Not the path: OpenAI's `model_not_found`, vLLM's and Ollama's "The model … does not exist" / "not found"."""
     return "model" in f"{found.code} {found.message} {found.param}".lower()

@@ -13,6 +13,7 @@ from app.errors import BodyTooLarge, InvalidRequest
 from app.http1.exchange import Exchange
 from app.proxy.form import FormScanner, boundary_of, model_field
 from app.proxy.limits import ProxyLimits
+from app.proxy.members import Members
 
 _KIND = b"multipart/form-data"
 
@@ -24,9 +25,12 @@ class FormRequest:
     """The upstream decides by the form, and its answer says what it is."""
     usage_asked = True
     """There is no such question in a form."""
+    resendable = False
+    """What has been passed on is nowhere any more."""
 
     def __init__(self, exchange: Exchange, scanner: FormScanner, begun: bytes, content_type: bytes, limit: int) -> None:
         assert scanner.model is not None  # noqa: S101 - `read_form` has seen it
+        self.members: Members = {}
         self.model = scanner.model
         self.content_type = content_type
         self._exchange = exchange

@@ -8,6 +8,8 @@ when the last exchange to a draining deployment ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from app.errors import GatewayError
 from app.kit.hints import Hint
 from app.kit.logging import get_logger
@@ -24,6 +26,7 @@ class OpenStreams:
 
     def __init__(self, directory: Directory, wake: Hint) -> None:
         self.counts: dict[str, int] = {}
+        self.on_leave: Callable[[str], None] = _nobody_waits
         self._directory = directory
         self._wake = wake
 
@@ -38,10 +41,15 @@ class OpenStreams:
         left = self.counts[deployment_id] - 1
         if left:
             self.counts[deployment_id] = left
-            return
-        del self.counts[deployment_id]
-        if self._directory.is_draining(deployment_id):
-            self._wake.give()
+        else:
+            del self.counts[deployment_id]
+            if self._directory.is_draining(deployment_id):
+                self._wake.give()
+        self.on_leave(deployment_id)
+
+
+def _nobody_waits(_deployment_id: str) -> None:
+    """Until `lines` says what is to be done when one leaves."""
 
 
 class Heartbeat:

@@ -29,3 +29,7 @@ class ProxyLimits:
     deadlines: Deadlines = field(default_factory=Deadlines)
     end_seconds: float = 1.0
     """How long an upstream may keep its connection busy after `[DONE]`; the caller has its answer by then."""
+    line_calls: int = 256
+    """How many calls may wait for a deployment that has its `max_concurrency` open already."""
+    line_seconds: float = 30.0
+    """How long each of them may wait."""

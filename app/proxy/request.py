@@ -32,6 +32,16 @@ class AnyRequest(Protocol):
     def usage_asked(self) -> bool: ...
     @property
     def content_type(self) -> bytes: ...
+    @property
+    def members(self) -> Members:
+        """What of it is at hand taken apart."""
+        ...
+
+    @property
+    def resendable(self) -> bool:
+        """Whether it is still there after it was sent."""
+        ...
+
     def body_for(self, served_model: str, *, ask_usage: bool = False) -> bytes | UploadSource: ...
 
 
@@ -41,6 +51,10 @@ class CallRequest(NamedTuple):
     model: str
     stream: bool
     members: Members
+
+    @property
+    def resendable(self) -> bool:
+        return True
 
     @property
     def content_type(self) -> bytes:

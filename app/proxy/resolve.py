@@ -1,4 +1,4 @@
-"""Where a call goes: from the model name that the caller wrote to one running deployment.
+"""Where a call goes: from the model name that the caller wrote to one running deployment, or to a route.
 
     1. the tenant's own deployment or route of that name
     2. `deployment:name`, a LoRA adapter or other served name of the tenant's own deployment
@@ -10,13 +10,12 @@ owners by turns. What is not found and what belongs to others give the same answ
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from app.domain.deployment import Status
 from app.domain.directory import DeploymentEntry, RouteEntry
-from app.domain.route import Target, pick
+from app.domain.route import Target
 from app.errors import DeploymentNotRunning, ModelNotFound
 from app.proxy.directory import Directory
 from app.proxy.upstream import Upstream
@@ -49,26 +48,39 @@ class CallTarget(NamedTuple):
     route: RouteEntry | None = None
 
 
-def resolve(directory: Directory, tenant_id: str, model: str, *, without: str | None = None) -> CallTarget:
-    """The target of a call; `without` is a deployment id that was just tried in vain.
+def resolve(directory: Directory, tenant_id: str, model: str) -> CallTarget | RouteEntry:
+    """The deployment that was named, or the route that has several (`routing` chooses).
 
-    Raises ModelNotFound and DeploymentNotRunning.
+    Raises ModelNotFound, and DeploymentNotRunning for a deployment.
     """
     named = directory.named(tenant_id, model)
     if isinstance(named, DeploymentEntry):
         return _direct(directory, named, "", model)
     if named is not None:
-        return _routed(directory, named, model, without)
+        return named
     name, _, served_name = model.partition(":")
     owner = directory.named(tenant_id, name) if served_name else None
     if isinstance(owner, DeploymentEntry) and served_name in owner.served_models:
         return _direct(directory, owner, served_name, model)
     route = _first_shared(directory.shared(model), tenant_id)
     if route is not None:
-        return _routed(directory, route, model, without)
+        return route
     shown = model[:_SHOWN_LENGTH]
     message = f"The model '{shown}' does not exist, or this key has no access to it. See GET /v1/models."
     raise ModelNotFound(message, param="model")
+
+
+def targets_of(directory: Directory, route: RouteEntry) -> list[tuple[Target, CallTarget]]:
+    """Where a route leads now: its targets whose deployments can be called."""
+    return [
+        (target, CallTarget(one, directory.upstreams[one.id], one.served_models[""], route))
+        for target, one in _usable(directory, route)
+    ]
+
+
+def none_runs(directory: Directory, route: RouteEntry) -> DeploymentNotRunning:
+    """The error for a route that leads nowhere now."""
+    return _not_running(route.name, [deployment for _, deployment in _known(directory, route)])
 
 
 class CallableModel(NamedTuple):
@@ -116,15 +128,6 @@ def _direct(directory: Directory, deployment: DeploymentEntry, served_name: str,
         raise _not_running(model, [deployment])
     upstream = directory.upstreams[deployment.id]
     return CallTarget(deployment, upstream, deployment.served_models[served_name])
-
-
-def _routed(directory: Directory, route: RouteEntry, model: str, without: str | None) -> CallTarget:
-    usable = {target: one for target, one in _usable(directory, route) if one.id != without}
-    target = pick(list(usable), random.random())  # noqa: S311 - sharing load
-    if target is None:
-        raise _not_running(model, [deployment for _, deployment in _known(directory, route)])
-    deployment = usable[target]
-    return CallTarget(deployment, directory.upstreams[deployment.id], deployment.served_models[""], route)
 
 
 def _usable(directory: Directory, route: RouteEntry) -> list[tuple[Target, DeploymentEntry]]:

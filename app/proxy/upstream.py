@@ -23,7 +23,8 @@ _LINE_BREAKS = frozenset("\r\n\0")
 class Upstream:
     """One resolved target. `path` goes before the endpoint's name; `secret` must never come back to a caller.
 
-    `stream_usage`: it can be asked for the usage of a stream, as far as its platform says.
+    `stream_usage`: it can be asked for the usage of a stream, as far as its platform says. `max_concurrency`: how
+    many calls this process may have open to it.
     """
 
     origin: Origin
@@ -31,6 +32,7 @@ class Upstream:
     headers: tuple[Header, ...] = field(repr=False)
     secret: str | None = field(repr=False)
     stream_usage: bool = True
+    max_concurrency: int | None = None
 
 
 def upstream_from(deployment: DeploymentEntry) -> Upstream:
@@ -55,6 +57,7 @@ def upstream_from(deployment: DeploymentEntry) -> Upstream:
         headers=(_USER_AGENT, *_fixed_headers(spec), *_auth_headers(spec)),
         secret=spec.auth_value,
         stream_usage=spec.stream_usage,
+        max_concurrency=deployment.max_concurrency,
     )
 
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, cast, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, cast, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.catalog import CatalogModel
+from app.domain.connection import ConnectionStatus
 from app.kit.ids import new_id
 from app.store.clock import seconds_from_now
 from app.store.tables import CatalogModelRow, CatalogSyncRow, ConnectionRow
@@ -33,7 +34,7 @@ async def claim_due(session: AsyncSession, *, node_id: str, limit: int) -> Seque
     due = (
         select(CatalogSyncRow.connection_id)
         .join(ConnectionRow, ConnectionRow.id == CatalogSyncRow.connection_id)
-        .where(CatalogSyncRow.due_at <= func.now(), _free(), _ours(node_id), _not_throttled())
+        .where(CatalogSyncRow.due_at <= func.now(), _free(), _ours(node_id), _usable())
         .order_by(CatalogSyncRow.due_at)
         .limit(limit)
         .with_for_update(of=CatalogSyncRow, skip_locked=True)
@@ -93,7 +94,7 @@ async def seconds_until_due(session: AsyncSession, *, node_id: str) -> float | N
     soonest = (
         select(func.extract("epoch", func.min(CatalogSyncRow.due_at) - func.now()))
         .join(ConnectionRow, ConnectionRow.id == CatalogSyncRow.connection_id)
-        .where(_free(), _ours(node_id), _not_throttled())
+        .where(_free(), _ours(node_id), _usable())
     )
     found: Any = (await session.execute(soonest)).scalar_one()
     return None if found is None else float(found)
@@ -167,5 +168,7 @@ def _ours(node_id: str) -> ColumnElement[bool]:
     return or_(ConnectionRow.node_id.is_(None), ConnectionRow.node_id == node_id)
 
 
-def _not_throttled() -> ColumnElement[bool]:
-    return or_(ConnectionRow.throttled_until.is_(None), ConnectionRow.throttled_until < func.now())
+def _usable() -> ColumnElement[bool]:
+    """Neither asked to wait nor without valid credentials; new credentials and a good check make it due."""
+    free = or_(ConnectionRow.throttled_until.is_(None), ConnectionRow.throttled_until < func.now())
+    return and_(free, ConnectionRow.status != ConnectionStatus.AUTH_FAILED)

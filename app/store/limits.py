@@ -15,7 +15,6 @@ from app.domain.prices import Price
 from app.domain.windows import Window
 from app.store import changes
 from app.store.tables import CounterRow, LimitRow, PriceRow, TenantRow
-from app.store.tables.tenants import PLATFORM
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,11 @@ async def replace(session: AsyncSession, owner: str, limits: Sequence[Limit]) ->
     if limits:
         await session.execute(insert(LimitRow), [_columns(owner, limit) for limit in limits])
     await changes.record(session, "limits", owner)
+
+
+async def forget(session: AsyncSession, owner: str) -> None:
+    """The limits of a tenant that is being removed; what it has counted stays until it is too old."""
+    await session.execute(delete(LimitRow).where(LimitRow.owner == owner))
 
 
 async def of_owner(session: AsyncSession, owner: str) -> list[Limit]:
@@ -74,15 +78,31 @@ async def counted(session: AsyncSession, keys: Iterable[CounterKey]) -> dict[Cou
 
 
 async def _limits(session: AsyncSession, where: ColumnElement[bool]) -> dict[str, list[Limit]]:
+    """Tenants of one plan have the same limits: each value is made once."""
     found: dict[str, list[Limit]] = {}
-    for row in await session.scalars(select(LimitRow).where(where).order_by(LimitRow.owner, LimitRow.id)):
-        found.setdefault(row.owner, []).append(_limit(row))
+    made: dict[tuple[Any, ...], Limit] = {}
+    for owner, *said in await session.execute(select(LimitRow.owner, *_SAID).where(where)):
+        key = tuple(said)
+        limit = made.get(key)
+        if limit is None:
+            limit = made[key] = _limit(*said)
+        found.setdefault(owner, []).append(limit)
     return found
 
 
-def _limit(row: LimitRow) -> Limit:
-    texts = {"api_key_id": row.api_key_id, "model": row.model, "provider": row.provider}
-    return Limit(Metric(row.metric), Window(row.window), row.amount, **texts)
+def _limit(metric: Any, window: Any, amount: Any, api_key_id: Any, model: Any, provider: Any) -> Limit:
+    return Limit(Metric(metric), Window(window), amount, api_key_id, model, provider)
+
+
+_SAID = (
+    LimitRow.metric,
+    LimitRow.window,
+    LimitRow.amount,
+    LimitRow.api_key_id,
+    LimitRow.model,
+    LimitRow.provider,
+)
+"""What `_limit` takes, in its order."""
 
 
 def _columns(owner: str, limit: Limit) -> dict[str, Any]:
@@ -111,6 +131,3 @@ def _price(row: PriceRow) -> Price:
         per_request=row.per_request,
         per_unit_hour=row.per_unit_hour,
     )
-
-
-__all__ = ["PLATFORM", "TenantTerms", "by_owner", "counted", "of_owner", "prices", "replace", "tenant_terms"]

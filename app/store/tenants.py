@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.pagination import PageRequest
-from app.store import changes, deployments
+from app.store import changes, deployments, limits
 from app.store.rows import newest_first, taken_names
 from app.store.tables import ApiKeyRow, ConnectionRow, NameRow, RouteRow, TenantRow
 
@@ -38,7 +38,7 @@ async def lock(session: AsyncSession, tenant_id: str) -> TenantRow | None:
 
 
 async def remove(session: AsyncSession, row: TenantRow) -> None:
-    """Remove a locked tenant without live deployments: its tombstones, routes, names, keys, connections."""
+    """Remove a locked tenant without live deployments: its tombstones, routes, names, keys, connections, limits."""
     await deployments.remove_tombstones(session, tenant_id=row.id)
     removed_routes = await session.scalars(delete(RouteRow).where(RouteRow.tenant_id == row.id).returning(RouteRow.id))
     await changes.record(session, "route", *removed_routes)
@@ -49,5 +49,6 @@ async def remove(session: AsyncSession, row: TenantRow) -> None:
     )
     await changes.record(session, "connection", *removed_connections)
     await session.execute(delete(NameRow).where(NameRow.owner == row.id))
+    await limits.forget(session, row.id)
     await session.execute(delete(TenantRow).where(TenantRow.id == row.id))
     await changes.record(session, "tenant", row.id)

@@ -32,7 +32,7 @@ async def reconciled(bench: Bench, account: Account) -> AsyncIterator[None]:
             open_connection=lambda _: connected(authority),
             worker_id=WORKER,
             node_id="nod_test",
-            pace=replace(PACE, grace_seconds=5),
+            pace=replace(PACE, grace_seconds=1.5),
             hint=Hint(),
         )
         running = asyncio.get_running_loop().create_task(reconciler.run())
@@ -73,6 +73,20 @@ async def test_a_life_is_paid_for_once_and_to_its_end(bench: Bench, fault: Fault
         scale = await bench.wish(deployment, OperationType.SCALE, capacity={"units": 16})
         assert (await bench.until_ended(scale)).status == "succeeded"
         assert account.deployments[row.external_id].size == {"capacity": 16}
+        await bench.delete(deployment)
+        await bench.until_status(deployment, "deleted")
+    assert len(account.ever_made) == 1
+    assert account.ledger.still_billed(account.clock()) == set()
+
+
+async def test_a_delete_that_comes_before_the_platform_shows_what_it_made_is_asked_for_again(bench: Bench) -> None:
+    """ "Not found" is no success yet: what the first delete missed would be billed for ever."""
+    account = Account(delays=Delays().scaled(0.02), switches=Switches(hidden_seconds=0.5))
+    async with reconciled(bench, account):
+        deployment = await bench.deploy(**COLUMNS)
+        async with asyncio.timeout(30):
+            while (await bench.row(deployment)).external_id is None:
+                await asyncio.sleep(0.01)
         await bench.delete(deployment)
         await bench.until_status(deployment, "deleted")
     assert len(account.ever_made) == 1

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
+from sqlalchemy import update
 from typing_extensions import override
 
 from app.domain.catalog import CatalogModel, Plan
@@ -24,10 +25,11 @@ from app.providers.base import (
     Provider,
     SettingsModel,
 )
-from app.providers.errors import ProviderBusy
+from app.providers.errors import CredentialsRefused, ProviderBusy, ProviderThrottled
 from app.providers.platforms.pai.catalog import PARAMETERS
 from app.providers.platforms.pai.provider import PaiProvider
 from app.store.session import Store
+from app.store.tables import ConnectionRow
 from tests.control.support import World, connection_body, deployment_body, error_of, made, make_world, sync_catalog
 from tests.emulators import pai
 
@@ -196,6 +198,25 @@ async def test_a_platform_that_is_down_is_told_and_hides_nothing(shop: Fixture) 
     assert error["provider_request_id"] == "r-1"
     shop.shelf.failure = None
     await _read_again(shop)
+    assert (await shop.list())["errors"] == []
+
+
+async def test_a_throttle_is_the_accounts_and_refused_credentials_end_the_reading(shop: Fixture) -> None:
+    shop.shelf.failure = ProviderThrottled("Too many calls.", retry_after_seconds=900)
+    await _read_again(shop)
+    (connection,) = (await shop.client.get("/api/v1/connections", params={"provider": "shelf"})).json()["data"]
+    live = await shop.client.get(f"/api/v1/connections/{connection['id']}/catalog")
+    assert 0 < int(live.headers["retry-after"]) <= 900
+    error_of(live, 503)
+    async with shop.world.store.write() as session:
+        await session.execute(update(ConnectionRow).values(throttled_until=None))
+    shop.shelf.failure = CredentialsRefused("The key is not valid.")
+    await _read_again(shop)
+    path = f"/api/v1/connections/{connection['id']}"
+    assert (await shop.client.get(path)).json()["status"] == "auth_failed"
+    shop.shelf.failure = None
+    await shop.client.patch(path, json={"credentials": {}})
+    await sync_catalog(shop.world)
     assert (await shop.list())["errors"] == []
 
 

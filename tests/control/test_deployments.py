@@ -199,6 +199,18 @@ async def test_labels_change_at_once_and_without_an_operation(
     assert body["etag"] != deployment["etag"]
 
 
+async def test_max_concurrency_changes_at_once_and_without_an_operation(writer: httpx.AsyncClient) -> None:
+    made_with = await made(writer, PATH, deployment_body(max_concurrency=8))
+    path, operation = f"{PATH}/{made_with['id']}", made_with["operation_id"]
+    assert made_with["max_concurrency"] == 8
+    for wanted in (16, None):
+        changed = (await writer.patch(path, json={"max_concurrency": wanted})).json()
+        assert (changed["max_concurrency"], changed["operation_id"]) == (wanted, operation)
+        assert changed["generation"] == made_with["generation"]
+    for wrong in (0, -1, 1.5, "8", True, 10**9):
+        error_of(await writer.patch(path, json={"max_concurrency": wrong}), 400)
+
+
 async def test_a_changed_spec_is_an_update_a_changed_size_a_scale_and_no_change_nothing(
     world: World, writer: httpx.AsyncClient, deployment: dict[str, Any]
 ) -> None:

@@ -51,6 +51,20 @@ async def test_wrong_targets_are_refused(writer: httpx.AsyncClient, deployment: 
         assert error["param"].startswith("targets")
 
 
+async def test_a_route_may_keep_calls_together(writer: httpx.AsyncClient, deployment: dict[str, Any]) -> None:
+    targets = [{"deployment": deployment["id"]}]
+    plain = await made(writer, PATH, {"name": "chat", "targets": targets})
+    assert plain["affinity"] == "none"
+    for affinity in ("user", "prompt_cache_key", "prefix"):
+        kept = await made(writer, PATH, {"name": f"chat-{len(affinity)}", "targets": targets, "affinity": affinity})
+        assert kept["affinity"] == affinity
+        changed = await writer.patch(f"{PATH}/{plain['id']}", json={"affinity": affinity})
+        assert changed.json()["affinity"] == affinity
+    assert (await writer.patch(f"{PATH}/{plain['id']}", json={"targets": targets})).json()["affinity"] == "prefix"
+    for wrong in ("session", "", None, 1, ["user"]):
+        error_of(await writer.patch(f"{PATH}/{plain['id']}", json={"affinity": wrong}), 400)
+
+
 async def test_only_an_admin_shares_and_only_with_tenants_that_exist(
     world: World, writer: httpx.AsyncClient, deployment: dict[str, Any], tenant_id: str
 ) -> None:

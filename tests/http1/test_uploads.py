@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -16,7 +16,7 @@ from app.http1.pool import UploadSource, UpstreamPool, UpstreamResponse
 from tests.http1.conftest import Serve
 from tests.http1.handlers import request
 from tests.http1.upstreams import DEADLINES, HEADERS, LIMIT_BYTES, fetch, pool
-from tests.support.raw_client import GUARD_SECONDS
+from tests.support.raw_client import GUARD_SECONDS, RawClient
 from tests.support.raw_upstream import Peer, plain, upstream
 
 
@@ -242,7 +242,7 @@ async def test_what_the_handler_has_not_asked_for_waits_with_the_client(serve: S
         exchange.finish()
 
     served = await serve(handler)
-    body = b"x" * 20_000_000
+    body = b"x" * 40_000_000
     async with await served.connect() as client, asyncio.timeout(GUARD_SECONDS):
         sending = asyncio.ensure_future(client.send(request(body)))
         await reading.wait()
@@ -250,11 +250,41 @@ async def test_what_the_handler_has_not_asked_for_waits_with_the_client(serve: S
         while before != exchanges[0].request_bytes:
             before = exchanges[0].request_bytes
             await asyncio.sleep(0.05)
-        assert before < 2_000_000
+        assert before < 20_000_000
         go_on.set()
         await sending
         assert (await client.response()).status_code == 200
         assert exchanges[0].request_bytes == len(body)
+
+
+@pytest.mark.parametrize("carrier", ["direct"])
+@pytest.mark.parametrize(
+    ("way", "size"),
+    [
+        *((RawClient.hang_up, size) for size in (100_000, 8_000_000)),
+        *((RawClient.reset, size) for size in (100_000, 8_000_000, 39_000_000)),
+    ],
+)
+async def test_a_client_that_leaves_while_nobody_takes_its_body_is_missed(
+    serve: Serve, way: Callable[[RawClient], None], size: int
+) -> None:
+    """A close comes behind what its kernel still has to send, a reset before it."""
+    reading, left = asyncio.Event(), asyncio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        exchange.on_client_left(left.set)
+        await exchange.read_chunk(1 << 30)
+        reading.set()
+        await left.wait()
+
+    served = await serve(handler)
+    async with await served.connect() as client, asyncio.timeout(GUARD_SECONDS):
+        sending = asyncio.ensure_future(client.send(request(b"x" * 40_000_000)[: size + 200]))
+        await reading.wait()
+        await asyncio.wait([sending], timeout=0.2)  # as much as goes into the kernels
+        way(client)
+        await left.wait()
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 @pytest.mark.parametrize("declared", [True, False])

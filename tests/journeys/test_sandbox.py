@@ -130,8 +130,9 @@ def running_sandbox(data_dir: Path, port: int) -> Iterator[Sandbox]:
 
 
 def test_a_new_user_goes_through_a_life_on_every_platform(tmp_path: Path) -> None:
-    port, data_dir = free_port(), tmp_path / "sandbox"
-    with running_sandbox(data_dir, port) as sandbox:
+    """The second start is on other ports: the emulators move, and connections and deployments follow."""
+    data_dir = tmp_path / "sandbox"
+    with running_sandbox(data_dir, free_port()) as sandbox:
         assert sandbox.keys()["admin_key"] in sandbox.text()
         assert sandbox.keys()["tenant_key"] in sandbox.text()
         _browse(sandbox)
@@ -139,7 +140,7 @@ def test_a_new_user_goes_through_a_life_on_every_platform(tmp_path: Path) -> Non
         sandbox.wait("running", *PACKAGES)
         _chat(sandbox)
         _change(sandbox)
-    with running_sandbox(data_dir, port) as again:
+    with running_sandbox(data_dir, free_port()) as again:
         assert again.keys()["tenant_key"] not in again.text()
         again.wait("running", "bailian", "zstack", "pai")
         _chat(again, "bailian", "zstack", "pai")

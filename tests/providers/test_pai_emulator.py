@@ -10,8 +10,7 @@ import pytest
 from app.kit.http import VendorResponse
 from app.providers._alibaba.acs3 import AccessKey, Action, signed_headers
 from tests.emulators.pai import Forward
-from tests.emulators.pai.app import running_emulator
-from tests.support.pai import NAME, OWN, Clock, Cloud, timed_platform
+from tests.support.pai import NAME, OWN, Cloud, timed_platform
 
 LIST = "/api/v2/services"
 

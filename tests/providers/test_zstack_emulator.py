@@ -12,7 +12,6 @@ import pytest
 
 from app.kit.http import VendorResponse
 from tests.emulators.zstack import Forward, Switches
-from tests.emulators.zstack.app import running_emulator
 from tests.emulators.zstack.catalog import LLM_SERVICE, QWEN, ZONE
 from tests.emulators.zstack.service import WORDS
 from tests.support.zstack import Platform, platform

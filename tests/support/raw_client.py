@@ -81,6 +81,10 @@ class RawClient:
     def resume(self) -> None:
         self._writer.transport.resume_reading()  # type: ignore[attr-defined]
 
+    def hang_up(self) -> None:
+        """Close as a process that ends does: what the kernel has taken still goes out, and then a FIN."""
+        self._writer.transport.abort()
+
     def reset(self) -> None:
         self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()

@@ -60,6 +60,10 @@ class Peer:
         await self.request()
         await self.send(*pieces)
 
+    def take_nothing(self) -> None:
+        """Stop reading, until `until_dropped`."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     def finish(self) -> None:
         """FIN."""
         self._writer.close()
@@ -72,6 +76,8 @@ class Peer:
 
     async def until_dropped(self) -> None:
         """Until the client has closed its end."""
+        with suppress(RuntimeError):  # not paused
+            self._writer.transport.resume_reading()  # type: ignore[attr-defined]
         with suppress(ConnectionError):
             while await self._reader.read(65_536):
                 pass

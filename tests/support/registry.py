@@ -114,11 +114,24 @@ class Registry:
         return row.id
 
     async def route(
-        self, tenant_id: str | None, name: str, deployment_ids: Sequence[str], *, shared_with: Sequence[str] = ()
+        self,
+        tenant_id: str | None,
+        name: str,
+        deployment_ids: Sequence[str],
+        *,
+        priorities: Sequence[int] = (),
+        shared_with: Sequence[str] = (),
+        **more: Any,
     ) -> str:
-        targets = [{"deployment_id": one, "weight": 1, "priority": 0} for one in deployment_ids]
+        numbers = priorities or [0] * len(deployment_ids)
+        targets = [
+            {"deployment_id": one, "weight": 1, "priority": priority}
+            for one, priority in zip(deployment_ids, numbers, strict=True)
+        ]
         identifier = new_id("rte")
-        row = RouteRow(id=identifier, tenant_id=tenant_id, name=name, targets=targets, shared_with=list(shared_with))
+        row = RouteRow(
+            id=identifier, tenant_id=tenant_id, name=name, targets=targets, shared_with=list(shared_with), **more
+        )
         await self.add(row)
         return identifier
 

@@ -79,6 +79,15 @@ ServedNames = Annotated[list[ServedName], Field(max_length=32), AfterValidator(_
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")]
 LabelValue = Annotated[str, Field(max_length=255), Printable]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=64)]
+MaxConcurrency = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=100_000,
+        description="How many calls each serving process may have open to it; the others wait in line there for a "
+        "while. It changes without an operation. Null: no bound.",
+    ),
+]
 ProviderOptions = Annotated[
     dict[str, Any],
     Field(
@@ -143,6 +152,7 @@ class DeploymentCreate(WriteModel):
     engine: Engine = Engine()
     lora_adapters: LoraAdapters = Field(default_factory=list)
     labels: Labels = Field(default_factory=dict)
+    max_concurrency: MaxConcurrency | None = None
     provider_options: ProviderOptions = Field(default_factory=dict)
 
 
@@ -160,6 +170,7 @@ class DeploymentUpdate(UpdateModel):
     engine: Engine = left_out()
     lora_adapters: LoraAdapters = left_out()
     labels: Labels = left_out()
+    max_concurrency: MaxConcurrency | None = left_out()
     provider_options: ProviderOptions = left_out()
 
 

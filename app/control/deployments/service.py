@@ -37,6 +37,8 @@ from app.store.session import Session
 from app.store.tables import ConnectionRow, DeploymentRow
 from app.store.values import spec_of
 
+_OURS = frozenset({"labels", "max_concurrency"})
+
 
 async def create(
     session: Session,
@@ -109,7 +111,7 @@ async def update(
     deployment_id: str,
     body: DeploymentUpdate,
 ) -> Answer:
-    """Labels are only ours, and change without an operation; anything else is a new generation."""
+    """Labels and `max_concurrency` are only ours, and change without an operation; all else is a new generation."""
     found = await lock(session, caller, deployment_id)
     row = found.row
     check_if_match(request, row.version)
@@ -118,7 +120,8 @@ async def update(
     wished = _with_options(specs.changed_spec(context, row, body), body)
     provider = await _check_change(session, context, row, wished, body.model_fields_set)
     old, new = specs.columns_of(stored), specs.columns_of(wished)
-    labels = {"labels": body.labels} if "labels" in body.model_fields_set and body.labels != row.labels else {}
+    ours = {name: getattr(body, name) for name in _OURS & body.model_fields_set}
+    ours = {name: value for name, value in ours.items() if value != getattr(row, name)}
     type_ = specs.kind_of_change(provider, old, new)
     if wished.provider_options != stored.provider_options:
         type_ = OperationType.UPDATE
@@ -127,9 +130,10 @@ async def update(
         )
     if type_ is not None:
         specs.require_verb(provider, type_)
-        row = await begin(session, row, type_, "A changed specification was asked for.", {**new, **labels})
-    elif labels:
-        row = await revise(session, row, labels)
+        row = await begin(session, row, type_, "A changed specification was asked for.", {**new, **ours})
+    elif ours:
+        row = await revise(session, row, ours)
+        await changes.record(session, "deployment", row.id)
     return resource(DeploymentRead.of(Found(row, found.connection_name)))
 
 
@@ -208,6 +212,7 @@ def _new_row(
         model=spec.model,
         **specs.columns_of(spec),
         labels=body.labels,
+        max_concurrency=body.max_concurrency,
         provider_options_sealed=specs.sealed_options(context, spec, deployment_id=deployment_id, tenant_id=tenant_id),
         wanted=Wanted.RUNNING,
         operation_id=new_id("op"),

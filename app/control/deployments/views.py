@@ -31,6 +31,7 @@ class DeploymentRead(ReadModel):
     engine: dict[str, Any]
     lora_adapters: list[dict[str, Any]]
     labels: dict[str, str]
+    max_concurrency: int | None
     status: Status
     status_reason: str | None
     provider_status: str | None = Field(description="The platform's own word for it.")
@@ -66,6 +67,7 @@ class DeploymentRead(ReadModel):
             engine=row.engine,
             lora_adapters=row.lora_adapters,
             labels=row.labels,
+            max_concurrency=row.max_concurrency,
             status=Status(row.status),
             status_reason=row.status_reason,
             provider_status=row.provider_status,

@@ -1,4 +1,4 @@
-"""/healthz and /readyz: no key needed, no tenant's data shown."""
+"""/healthz, /readyz and /metrics: no key needed, no tenant's data shown."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from app.control.answers import resource
 from app.control.fields import ReadModel
 from app.errors import Unavailable
 from app.kit import json
 from app.kit.error_body import error_headers, error_object
+from app.kit.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["health"])
 
@@ -50,6 +51,15 @@ async def get_readiness(request: Request) -> Response:
     if not readiness.ready:
         return _not_ready(database=readiness.database, reason=readiness.reason)
     return resource(Ready(status="ready", database=readiness.database, reason=None)).response()
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def get_metrics(request: Request) -> Response:
+    """Counts and times of all processes of this `modelport serve`, in Prometheus' text format."""
+    context = request.app.state.context_provider()
+    if context is None:
+        return _not_ready(database="down", reason="starting")
+    return Response(await context.metrics(), headers={"content-type": CONTENT_TYPE})
 
 
 def _not_ready(*, database: str, reason: str | None) -> Response:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from app.control.fields import Etag, Listing, Name, ReadModel, TenantId, Time, UpdateModel, WriteModel, left_out
 from app.control.preconditions import etag_of
+from app.domain.route import Affinity
 from app.store.tables import RouteRow
 
 EVERYONE = "*"
@@ -46,6 +47,15 @@ SharedWith = Annotated[
     AfterValidator(_shared),
 ]
 
+KeptBy = Annotated[
+    Affinity,
+    Field(
+        description="What calls are kept together by, so that they find their upstream's caches warm: the body's "
+        "`user` or `prompt_cache_key`, or the beginning of its prompt. The same target on every replica, another "
+        "while that one cannot be used.",
+    ),
+]
+
 
 class RouteCreate(WriteModel):
     """A callable model name. An admin's without `tenant_id`, or with null, is the platform's own."""
@@ -56,6 +66,7 @@ class RouteCreate(WriteModel):
     tenant_id: TenantId | None = None
     targets: Targets
     shared_with: SharedWith = Field(default_factory=list)
+    affinity: KeptBy = Affinity.NONE
 
 
 class RouteUpdate(UpdateModel):
@@ -65,6 +76,7 @@ class RouteUpdate(UpdateModel):
 
     targets: Targets = left_out()
     shared_with: SharedWith = left_out()
+    affinity: KeptBy = left_out()
 
 
 class TargetRead(ReadModel):
@@ -84,6 +96,7 @@ class RouteRead(ReadModel):
     name: str
     targets: list[TargetRead]
     shared_with: list[str]
+    affinity: Affinity
     created_at: Time
     updated_at: Time
     etag: Etag
@@ -98,6 +111,7 @@ class RouteRead(ReadModel):
                 TargetRead(deployment=deployment_names.get(target["deployment_id"]), **target) for target in row.targets
             ],
             shared_with=row.shared_with,
+            affinity=Affinity(row.affinity),
             created_at=row.created_at,
             updated_at=row.updated_at,
             etag=etag_of(row.version),

@@ -43,6 +43,7 @@ async def create(
         name=body.name,
         targets=await _targets(session, owner, body.targets),
         shared_with=body.shared_with,
+        affinity=body.affinity,
     )
     await names.take(session, tenant_id=owner, name=row.name, kind="route", resource_id=row.id)
     await routes.create(session, row)
@@ -74,6 +75,8 @@ async def update(session: Session, *, request: Request, caller: Principal, route
     if "shared_with" in body.model_fields_set:
         await _check_sharing(session, caller, body.shared_with, before=row.shared_with)
         values["shared_with"] = body.shared_with
+    if "affinity" in body.model_fields_set:
+        values["affinity"] = body.affinity
     if values:
         row = await revise(session, row, values)
         await changes.record(session, "route", row.id)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import load_only
 
 from app.domain.deployment import Status, UpstreamSpec
 from app.domain.directory import ApiKeyEntry, DeploymentEntry, Entry, KeyProof, RouteEntry, TenantEntry
-from app.domain.route import Target
+from app.domain.route import Affinity, Target
 from app.domain.tenant import Principal, Scope
 from app.kit.logging import get_logger
 from app.kit.secrets import Keyring, UnsealError
@@ -101,6 +101,7 @@ async def database_time(session: AsyncSession) -> float:
 
 _SCOPES: frozenset[str] = frozenset(Scope)
 _STATUSES: frozenset[str] = frozenset(Status)
+_AFFINITIES: frozenset[str] = frozenset(Affinity)
 _HELD = frozenset({"tenant", "api_key", "deployment", "route"})
 
 _DEPLOYMENTS: Select[DeploymentRow, bool] = (
@@ -118,6 +119,7 @@ _DEPLOYMENTS: Select[DeploymentRow, bool] = (
             DeploymentRow.upstream,
             DeploymentRow.upstream_key_sealed,
             DeploymentRow.draining_since,
+            DeploymentRow.max_concurrency,
             DeploymentRow.created_at,
             DeploymentRow.version,
             raiseload=True,
@@ -176,6 +178,7 @@ def _deployment(row: DeploymentRow, *, trusted: bool, upstream: UpstreamSpec | N
         trusted=trusted,
         created_at=row.created_at.timestamp(),
         version=row.version,
+        max_concurrency=row.max_concurrency,
     )
 
 
@@ -195,6 +198,7 @@ def _route(row: RouteRow) -> RouteEntry:
         shared_with=frozenset(row.shared_with),
         created_at=row.created_at.timestamp(),
         version=row.version,
+        affinity=Affinity(row.affinity) if row.affinity in _AFFINITIES else Affinity.NONE,
     )
 
 

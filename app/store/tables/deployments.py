@@ -50,6 +50,9 @@ class DeploymentRow(Timestamps, Row):
     engine: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     lora_adapters: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'::jsonb"))
     labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    max_concurrency: Mapped[int | None] = mapped_column(Integer)
+    """How many calls each serving process may have open to it; the others wait in line there."""
+
     provider_options_sealed: Mapped[bytes | None]
     wanted: Mapped[str] = mapped_column(String(16))
     generation: Mapped[int] = mapped_column(BigInteger, server_default="1")

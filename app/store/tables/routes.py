@@ -21,3 +21,4 @@ class RouteRow(Timestamps, Row):
     name: Mapped[str] = mapped_column(String(63))
     targets: Mapped[list[dict[str, Any]]]
     shared_with: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
+    affinity: Mapped[str] = mapped_column(String(16), server_default=text("'none'"))

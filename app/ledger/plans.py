@@ -1,0 +1,87 @@
+"""Plans: what each kind of call takes from, worked out once for its windows and then looked up."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from app.domain.limits import Limit
+from app.domain.metering import Counted, Subject
+from app.domain.prices import Rates
+from app.domain.windows import FOREVER, span_at
+from app.errors import GatewayError
+from app.ledger.holds import Plan
+from app.ledger.leaseholder import Leaseholder
+from app.ledger.records import Terms
+from app.ledger.refusals import Reason, Refusal
+from app.ledger.slices import Shelf, Slice
+from app.ledger.terms import Account, TermsBook
+
+_MOST_PLANS = 50_000
+"""Beyond so many kinds of calls all plans are made again when they are needed."""
+
+
+class Plans:
+    def __init__(self, terms: TermsBook, shelf: Shelf, holder: Leaseholder) -> None:
+        self._terms = terms
+        self._shelf = shelf
+        self._holder = holder
+        self._numbers = itertools.count(1)
+        self._plans: dict[Subject, Plan] = {}
+
+    def current(self, subject: Subject, now: float) -> Plan | None:
+        """The plan that holds now (our clock), if it has been made already."""
+        plan = self._plans.get(subject)
+        if plan is None or plan.version != self._terms.version or now >= plan.until:
+            return None
+        return plan
+
+    async def make(self, subject: Subject) -> Plan | Refusal:
+        """Waits only for a tenant that is not known here yet."""
+        account = self._terms.get(subject.tenant_id)
+        if account is None:
+            try:
+                account = await self._terms.look_up(subject.tenant_id)
+            except GatewayError:
+                account = None
+        if account is None:
+            return Refusal(Reason.STORE)
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        plan = self._plans[subject] = self._make(account, subject)
+        return plan
+
+    def rates_of(self, account: Account, subject: Subject) -> Rates | None:
+        return self._terms.rates(account, subject, self._holder.database_time())[0]
+
+    def clear(self) -> None:
+        self._plans.clear()
+
+    def _make(self, account: Account, subject: Subject) -> Plan:
+        now = self._holder.database_time()
+        rates, prices_change_at = self._terms.rates(account, subject, now)
+        slices = [self._slice(account, limit, now) for limit in self._terms.applying(account, subject)]
+        terms = Terms(
+            subject,
+            account.currency,
+            rates,
+            account.settlement.gateway_lost,
+            tuple(Counted(one.key, one.span.end, one.index) for one in slices),
+        )
+        number = next(self._numbers)
+        ends_at = min(
+            min((one.span.end for one in slices), default=FOREVER),
+            math.inf if prices_change_at is None else prices_change_at,
+        )
+        return Plan(
+            account=account,
+            terms=terms,
+            number=number,
+            encoded=terms.encoded(number),
+            slices=tuple((one, one.index) for one in slices),
+            until=ends_at - self._holder.database_offset,
+            version=self._terms.version,
+        )
+
+    def _slice(self, account: Account, limit: Limit, now: float) -> Slice:
+        return self._shelf.get(account.tenant_id, limit, span_at(limit.window, account.time_zone, now))

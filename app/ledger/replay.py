@@ -1,0 +1,115 @@
+"""Replay: settling what a killed process had admitted, by whoever gets the lock of its journal.
+
+The lock is the proof that the process is gone, so its leases return as soon as its journal is in the
+database, without waiting for them to expire. Replaying again changes nothing: see `store/usage.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.domain.metering import Entry
+from app.errors import GatewayError
+from app.kit.clock import utc_now
+from app.kit.logging import get_logger
+from app.ledger.journal import ADMITTED, DIRECTORY, LOCK, SETTLED, TERMS, frames
+from app.ledger.records import Admitted, Settled, Terms, decode_admitted, decode_settled, decode_terms, entry, lost
+from app.store import leases, usage
+from app.store.session import Session, Store
+
+LOOK_SECONDS = 1.0
+_BATCH = 500
+
+log = get_logger(__name__)
+
+
+async def run(store: Store, data_dir: Path) -> None:
+    """Look for abandoned journals of this node for ever."""
+    while True:
+        try:
+            await replay_abandoned(store, data_dir)
+        except GatewayError as away:
+            log.info("replay_waits", detail=away.detail)
+        except Exception:  # a journal that cannot be replayed stays where it is, and must not stop the others' loop
+            log.exception("replay_failed")
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def replay_abandoned(store: Store, data_dir: Path) -> int:
+    """Replay every journal whose process is gone; how many calls it had open. Raises StoreUnavailable."""
+    total = 0
+    for directory in sorted((data_dir / DIRECTORY).glob("wrk_*")):
+        with _locked(directory) as ours:
+            if ours:
+                total += await _replay(store, directory)
+    return total
+
+
+async def _replay(store: Store, directory: Path) -> int:
+    worker_id = directory.name
+    batch: list[Entry] = []
+    lost_count = 0
+    for admitted, settled in await asyncio.to_thread(_calls_of, directory):
+        lost_count += settled is None
+        batch.append(entry(admitted, settled or lost(admitted), utc_now()))
+        if len(batch) >= _BATCH:
+            await _record(store, worker_id, batch)
+            batch = []
+    await _record(store, worker_id, batch)
+
+    async def release(session: Session) -> None:
+        await leases.release(session, worker_id)
+
+    await store.retry(release)
+    shutil.rmtree(directory, ignore_errors=True)
+    log.info("journal_replayed", worker_id=worker_id, lost_calls=lost_count)
+    return lost_count
+
+
+async def _record(store: Store, worker_id: str, batch: list[Entry]) -> None:
+    async def write(session: Session) -> None:
+        await usage.record(session, worker_id, batch)
+
+    if batch:
+        await store.retry(write)
+
+
+def _calls_of(directory: Path) -> list[tuple[Admitted, Settled | None]]:
+    """Every admitted call with its end, if it has one. A settlement alone has been recorded already."""
+    admitted: dict[str, Admitted] = {}
+    settled: dict[str, Settled] = {}
+    for segment in sorted(directory.glob("*.log")):
+        terms: dict[int, Terms] = {}
+        for kind, payload in frames(segment.read_bytes()):
+            if kind == TERMS:
+                terms |= [decode_terms(payload)]
+            elif kind == ADMITTED:
+                call = decode_admitted(payload, terms)
+                admitted[call.request_id] = call
+            elif kind == SETTLED:
+                end = decode_settled(payload)
+                settled[end.request_id] = end
+    return [(call, settled.get(request_id)) for request_id, call in admitted.items()]
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Whether the process of this journal is gone, and nobody else replays it."""
+    try:
+        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield os.fstat(descriptor).st_nlink > 0
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)

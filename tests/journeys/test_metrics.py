@@ -1,0 +1,69 @@
+"""`/metrics` over several workers: one right answer, whichever of them is asked, also after one has died."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import httpx
+
+from tests.journeys.conftest import make_tenant
+from tests.support.gateway import Gateway, running, until
+from tests.unit.test_metrics import read
+
+CALLS = 40
+SCRAPES = 20
+
+
+def call(gateway: Gateway, key: str) -> int:
+    """On a connection of its own, so that either worker may get it."""
+    body = {"model": "nothing", "messages": []}
+    headers = {"authorization": f"Bearer {key}"}
+    answer = httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers, trust_env=False)
+    return answer.status_code
+
+
+def calls_counted(gateway: Gateway) -> float:
+    text = httpx.get(f"{gateway.url}/metrics", trust_env=False)
+    assert text.headers["content-type"].startswith("text/plain")
+    families = read(text.content)
+    return sum(families.get("modelport_requests", ("counter", {}))[1].values())
+
+
+def settled(gateway: Gateway, count: int) -> None:
+    """Each process writes once a second; from then on every answer is the same."""
+    until(lambda: calls_counted(gateway) == count, f"{count} calls are counted", context=gateway.log_tail)
+    assert {calls_counted(gateway) for _ in range(SCRAPES)} == {count}
+
+
+def workers(gateway: Gateway) -> list[int]:
+    """Processes of this `serve` that listen: they have a mark in the data directory open."""
+    task = Path(f"/proc/{gateway.process.pid}/task")
+    children = [int(pid) for one in task.iterdir() for pid in (one / "children").read_text().split()]
+    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_all_workers_are_added_up_and_a_counter_never_goes_back(data_dir: Path) -> None:
+    with running(data_dir, arguments=("--workers", "2")) as gateway:
+        tenant = make_tenant(gateway, "acme")
+        until(lambda: all(call(gateway, tenant.key) == 404 for _ in range(10)), "both workers know the key")
+        before = int(until(lambda: calls_counted(gateway), "the first calls are counted"))
+        assert [call(gateway, tenant.key) for _ in range(CALLS)] == [404] * CALLS
+        settled_at = int(until(lambda: _steady(gateway, before + CALLS), "all calls are counted"))
+        settled(gateway, settled_at)
+
+        victim, survivor = workers(gateway)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(set(workers(gateway)) - {victim}) == 2, "there is a new worker", context=gateway.log_tail)
+        until(lambda: gateway._is_ready(), "it serves")
+        settled(gateway, settled_at)
+        until(lambda: all(call(gateway, tenant.key) == 404 for _ in range(10)), "both workers know the key")
+        until(lambda: calls_counted(gateway) >= settled_at + 10, "new calls are counted on top")
+        assert survivor in workers(gateway)
+
+
+def _steady(gateway: Gateway, at_least: int) -> float | None:
+    """The count, once it does not move any more."""
+    first, second = calls_counted(gateway), calls_counted(gateway)
+    return second if first == second >= at_least else None

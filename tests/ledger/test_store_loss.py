@@ -1,0 +1,262 @@
+"""Postgres stopped, hung, slow, and back: who goes on, for how long, and that nothing is lost or counted twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import text
+
+from app.domain.limits import Limit
+from app.errors import StoreUnavailable
+from app.kit.clock import monotonic
+from app.kit.ids import IdSequence
+from app.ledger.ledger import Ledger
+from app.ledger.refusals import Reason, Refusal
+from app.store import leases
+from app.store.engine import make_engine
+from app.store.session import Store
+from tests.ledger.checks import wrong_sums
+from tests.ledger.link import Link, linked
+from tests.ledger.support import Quotas, beat, call, done, held, limit, refused, rows, size, subject, until
+
+BIG = limit("requests", 10**6)
+SMALL = limit("requests", 5)
+CALLS = limit("concurrency", 4)
+_ids = IdSequence("req")
+
+
+class Skewed:
+    """The process's monotonic clock, and as much more of it as a test wants."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def __call__(self) -> float:
+        return monotonic() + self.skipped
+
+
+@dataclass
+class Linked:
+    """One ledger whose database is behind a link, with a clock that can skip."""
+
+    quotas: Quotas
+    link: Link
+    clock: Skewed
+    ledger: Ledger
+
+    async def warm(self, *own: Limit, calls: int = 40, **columns: str) -> str:
+        """A tenant that has just been active here."""
+        tenant_id = await self.quotas.tenant(*own, **columns)
+        for _ in range(calls):
+            assert await call(self.ledger, subject(tenant_id))
+        return tenant_id
+
+    async def counts_again(self) -> None:
+        async def counting() -> bool:
+            with suppress(StoreUnavailable):
+                await self.ledger._holder.renew()
+                await self.ledger.flush()
+            return self.ledger.figures().is_counting and self.ledger.figures().backlog == 0
+
+        await until(counting)
+
+
+@pytest.fixture
+async def behind(quotas: Quotas, dsn: str) -> AsyncIterator[Linked]:
+    async with linked(dsn) as link:
+        store, clock = Store(make_engine(link.dsn, pool_size=4)), Skewed()
+        yield Linked(quotas, link, clock, await quotas.ledger(store=store, clock=clock))
+        link.mend()
+        await quotas.aclose()
+        await store.aclose()
+
+
+async def test_limited_callers_go_on_for_one_lease_and_not_longer(behind: Linked) -> None:
+    who = subject(await behind.warm(BIG))
+    behind.link.cut()
+    assert await call(behind.ledger, who)
+    behind.clock.skipped += 8
+    assert await call(behind.ledger, who)
+    behind.clock.skipped += 1.5
+    refusal = await refused(behind.ledger, who)
+    assert refusal.reason is Reason.STORE
+    assert isinstance(refusal.error(), StoreUnavailable)
+    assert refusal.error().retry_after_seconds
+
+
+async def test_unlimited_callers_go_on_and_everything_is_recorded_afterwards(behind: Linked) -> None:
+    who = subject(await behind.warm())
+    behind.link.cut()
+    behind.clock.skipped += 60
+    for _ in range(50):
+        assert await call(behind.ledger, who)
+    assert behind.ledger.figures().backlog >= 50
+    behind.link.mend()
+    await behind.counts_again()
+    assert (await rows(behind.quotas.store, "SELECT count(*) FROM usage_records"))[0][0] == 90
+    assert not await wrong_sums(behind.quotas.store)
+
+
+async def test_a_tenant_that_wants_it_open_goes_on_unmetered_and_pays_afterwards(behind: Linked) -> None:
+    who = subject(await behind.warm(SMALL, calls=3, on_store_loss="open"))
+    behind.link.cut()
+    behind.clock.skipped += 60
+    found = [await held(behind.ledger, who) for _ in range(10)]
+    assert all(one.unmetered for one in found)
+    assert behind.ledger.figures().unmetered == 10
+    for one in found:
+        behind.ledger.settle(one, done())
+    behind.link.mend()
+    await behind.counts_again()
+    await behind.quotas.settled((SMALL, 13))
+    assert (await refused(behind.ledger, who)).reason is Reason.LIMIT
+
+
+@pytest.mark.parametrize("fault", ["cut", "hang"])
+async def test_an_empty_slice_fails_at_once_or_after_a_quarter_of_a_second(behind: Linked, fault: str) -> None:
+    """It is not a refusal by a limit, and calls do not pile up behind a database that says nothing."""
+    who = subject(await behind.warm(SMALL, calls=1))
+    getattr(behind.link, fault)()
+    answers = await asyncio.gather(*(refused(behind.ledger, who) for _ in range(50)))
+    assert {answer.reason for answer in answers} == {Reason.STORE}
+    began = monotonic()
+    await asyncio.gather(*(refused(behind.ledger, who) for _ in range(50)))
+    assert monotonic() - began < 5, "a hang guard, not a measure"
+
+
+@pytest.mark.parametrize("settles", [True, False])
+async def test_after_cuts_in_the_middle_of_everything_the_books_balance(behind: Linked, *, settles: bool) -> None:
+    """Transactions whose outcome nobody knows: grants and returns, with or without records, cut while they run."""
+    kinds = [limit("requests", 300), limit("tokens", 10**7), limit("concurrency", 20)]
+    who = subject(await behind.quotas.tenant(*kinds))
+
+    async def caller() -> None:
+        for _ in range(60):
+            found = await behind.ledger.hold(who, _ids.next(), size())
+            await asyncio.sleep(0.001)
+            if isinstance(found, Refusal):
+                continue
+            if settles:
+                behind.ledger.settle(found, done())
+            else:
+                behind.ledger.release(found)
+
+    async def saboteur() -> None:
+        for _ in range(6):
+            await asyncio.sleep(0.05)
+            behind.link.cut()
+            await asyncio.sleep(0.02)
+            behind.link.mend()
+
+    await asyncio.gather(saboteur(), *(caller() for _ in range(10)))
+    await behind.counts_again()
+
+    async def balanced() -> bool:
+        behind.ledger._upkeep.recheck(None)
+        return not await wrong_sums(behind.quotas.store)
+
+    await until(balanced)
+
+
+async def test_a_slow_database_slows_nobody_who_has_a_slice(behind: Linked) -> None:
+    who = subject(await behind.warm(BIG))
+    behind.link.slow(0.2)
+    for _ in range(10):
+        assert await call(behind.ledger, who)
+    behind.link.mend()
+    await behind.counts_again()
+
+
+async def test_a_worker_that_overslept_counts_its_open_calls_before_it_admits(behind: Linked) -> None:
+    """SIGSTOP for a minute: its concurrency has been given to others meanwhile."""
+    tenant_id = await behind.quotas.tenant(CALLS)
+    who = subject(tenant_id)
+    ours = [await held(behind.ledger, who) for _ in range(3)]
+    behind.link.hang()
+    behind.clock.skipped += 60
+    async with behind.quotas.store.write() as session:
+        await session.execute(text("UPDATE workers SET expires_at = now() - interval '1 second'"))
+        await leases.sweep(session)
+    other = await behind.quotas.ledger()
+    theirs = [await held(other, who) for _ in range(4)]
+    behind.link.mend()
+    await _beats(behind)
+    await behind.counts_again()
+    assert (await refused(behind.ledger, who)).limit == CALLS
+    other.settle(theirs.pop(), done())
+    assert (await refused(behind.ledger, who)).limit == CALLS, "one free place does not pay for three open calls"
+    for one in ours:
+        behind.ledger.settle(one, done())
+
+    async def admitted() -> bool:
+        return await call(behind.ledger, who)
+
+    await until(admitted)
+    for one in theirs:
+        other.settle(one, done())
+    await behind.quotas.settled((CALLS, 0))
+
+
+async def test_a_worker_whose_concurrency_was_returned_behind_its_back_learns_it_at_its_next_renewal(
+    quotas: Quotas,
+) -> None:
+    """The database's clock has jumped: to the worker itself nothing seems to have happened."""
+    who = subject(await quotas.tenant(CALLS))
+    here, there = await quotas.ledger(), await quotas.ledger()
+    ours = [await held(here, who) for _ in range(3)]
+    here.settle(ours.pop(), done())
+    async with quotas.store.write() as session:
+        moved = text("UPDATE workers SET expires_at = now() - interval '1 second' WHERE id = :id")
+        await session.execute(moved, {"id": here._worker_id})
+        await leases.sweep(session)
+    theirs = [await held(there, who) for _ in range(4)]
+    await here._holder.renew()
+    for one in ours:
+        assert (await refused(here, who)).limit == CALLS
+        here.settle(one, done())
+    for one in theirs:
+        there.settle(one, done())
+    await quotas.settled((CALLS, 0))
+
+
+async def test_a_read_only_database_is_a_lost_one(behind: Linked) -> None:
+    """A primary that was demoted answers, and answers no write."""
+    who = subject(await behind.warm(SMALL, calls=1))
+    name = (await rows(behind.quotas.store, "SELECT current_database()"))[0][0]
+    async with behind.quotas.store.write() as session:
+        await session.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    behind.link.cut()
+    behind.link.mend()
+    assert (await refused(behind.ledger, who)).reason is Reason.STORE
+    async with behind.quotas.store.write() as session:
+        await session.execute(text(f"ALTER DATABASE {name} RESET default_transaction_read_only"))
+
+    async def admitted() -> bool:
+        return await call(behind.ledger, who)
+
+    await until(admitted)
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+async def test_a_database_clock_that_steps_admits_nothing_twice(behind: Linked, step: float) -> None:
+    """Windows follow the database: each call counts in one, and no window is exceeded."""
+    minute = limit("requests", 10, "hour")
+    who = subject(await behind.quotas.tenant(minute))
+    for _ in range(10):
+        assert await call(behind.ledger, who)
+    behind.ledger._holder._set_time(behind.ledger._holder.database_offset + step)
+    answers = [await call(behind.ledger, who) for _ in range(30)]
+    await behind.ledger._holder.renew()
+    answers += [await call(behind.ledger, who) for _ in range(30)]
+    await behind.ledger.flush()
+    used = await rows(behind.quotas.store, "SELECT used + leased FROM limit_counters")
+    assert all(row[0] <= 10 for row in used)
+    assert sum(answers) <= 10 * len(used) - 10
+
+
+async def _beats(behind: Linked) -> None:
+    await beat(behind.quotas.store, behind.ledger._worker_id)
