@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from app.background import outcome as follow
 from app.background.outcome import Outcome
-from app.background.steps import Work, call
+from app.background.steps import Work, call, last_look
 from app.providers.base import Discovered
 from app.providers.errors import ProviderError
 from app.store import deployments
@@ -19,10 +19,13 @@ _NAMED = 5
 
 
 async def give_up(work: Work, store: Store) -> Outcome:
-    """Stop looking for what a create may have made, and name what the account shows that could be it.
+    """Look a last time for what a create may have made, then name what the account shows that could be it.
 
     Nothing of a shared account is named: what else is on it is not this tenant's to know.
     """
+    found = await last_look(work, store)
+    if found is not None:
+        return found
     if work.claim.connection.tenant_id is None or not work.provider.capabilities.discover:
         return follow.given_up(work.claim)
     try:

@@ -162,7 +162,7 @@ class Reconciler:
             case Action.DRAIN:
                 return steps.drain(work)
             case Action.MARK_DELETED:
-                return follow.deleted(work.claim)
+                return await steps.mark_deleted(work, self._store)
             case Action.GIVE_UP:
                 return await give_up(work, self._store)
             case Action.NOTHING:

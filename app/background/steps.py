@@ -118,6 +118,13 @@ async def find(work: Work, store: Store) -> Outcome:
     return Outcome(submitted=_is_what_was_found(work.claim), events=(event,), due_seconds=0, answered=True)
 
 
+async def last_look(work: Work, store: Store) -> Outcome | None:
+    """Look once more after the whole grace; None when there still is nothing. An earlier look proves nothing then:
+    it may have come before the platform showed what was made, and nobody could ask since."""
+    seen = await find(work, store)
+    return None if "absences" in seen.columns else seen
+
+
 async def submit(work: Work) -> Outcome:
     """Ask the platform for the active operation's change."""
     operation = work.claim.operation
@@ -144,6 +151,13 @@ async def delete(work: Work) -> Outcome:
     if work.provider.capabilities.virtual:
         return follow.deleted(work.claim)
     return follow.submitted(work.claim, work.provider.capabilities, work.pace)
+
+
+async def mark_deleted(work: Work, store: Store) -> Outcome:
+    """The end of what was never made; where a create's outcome is open, of what cannot be found either."""
+    row = work.claim.deployment
+    is_open = row.external_id is None and row.intended_at is not None
+    return (await last_look(work, store) if is_open else None) or follow.deleted(work.claim)
 
 
 async def observe(work: Work) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -179,6 +180,31 @@ async def test_a_second_create_that_is_turned_down_does_not_make_the_first_one_f
         await bench.until_status(deployment, "deleted")
     assert len(cloud.ever_made) == 1
     assert cloud.resources == {}
+
+
+@pytest.mark.parametrize("device", [CreateDevice.TOKEN, CreateDevice.SUFFIX, CreateDevice.NONE])
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_look_from_before_the_end_of_the_grace_proves_no_absence_after_it(
+    bench: Bench, device: CreateDevice, deleted: bool
+) -> None:
+    """Nobody could ask in between: every process was down, or the platform was."""
+    cloud = Cloud(hidden={"ext-1"})
+    cloud.lose_answer("create")
+    cloud.fail("create", ProviderBusy("not now", retry_after_seconds=60))
+    deployment = await bench.deploy()
+    async with bench.reconciling(CloudProvider(cloud, device)):
+        await bench.until(deployment, lambda row: row.absences > 0)
+    async with bench.store.write() as session:
+        older = {"intended_at": func.now() - timedelta(minutes=5), "due_at": func.now(), "absences": 1}
+        await session.execute(update(DeploymentRow).where(DeploymentRow.id == deployment).values(**older))
+    cloud.faults.clear()
+    cloud.hidden.clear()
+    if deleted:
+        await bench.delete(deployment)
+    async with bench.reconciling(CloudProvider(cloud, device)):
+        await bench.until_status(deployment, "deleted" if deleted else "running")
+    assert len(cloud.ever_made) == 1
+    assert len(cloud.resources) == (0 if deleted else 1)
 
 
 async def test_delete_waits_for_the_outcome_of_an_open_create(bench: Bench) -> None:

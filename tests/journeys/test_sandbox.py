@@ -143,6 +143,7 @@ def test_a_new_user_goes_through_a_life_on_every_platform(tmp_path: Path) -> Non
     with running_sandbox(data_dir, free_port()) as again:
         assert again.keys()["tenant_key"] not in again.text()
         again.wait("running", "bailian", "zstack", "pai")
+        _wait_answers(again, "bailian", "zstack", "pai")
         _chat(again, "bailian", "zstack", "pai")
         _delete(again)
         for kind in PACKAGES:
@@ -181,6 +182,19 @@ def _chat(sandbox: Sandbox, *kinds: str) -> None:
             assert whole.usage.completion_tokens > 0
             stream = client.chat.completions.create(model=f"on-{kind}", stream=True, **question)
             assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+
+
+def _wait_answers(sandbox: Sandbox, *kinds: str) -> None:
+    """Until the reconciler has seen where the emulators are now; `running` they were all the time."""
+    url = f"{sandbox.url}/v1/chat/completions"
+    headers = {"authorization": f"Bearer {sandbox.keys()['tenant_key']}"}
+
+    def answers(kind: str) -> bool:
+        body = {"model": f"on-{kind}", "messages": [{"role": "user", "content": "Hello."}], "max_tokens": 1}
+        asked = httpx.post(url, json=body, headers=headers, trust_env=False, timeout=30)
+        return asked.status_code == 200
+
+    until(lambda: all(answers(kind) for kind in kinds), "all answer again", seconds=60, context=sandbox.shown)
 
 
 def _change(sandbox: Sandbox) -> None:

@@ -21,11 +21,13 @@ async def check_create(
 ) -> None:
     """Raises InvalidRequest, naming what is allowed."""
     provider = context.registry.get(connection.provider)
-    known = await check_fit(session, connection, spec)
-    if known or not provider.capabilities.catalog_is_complete or not await catalog.is_synced(session, connection.id):
+    # In this order: a sync may commit between any two looks, and what is read later knows more.
+    is_complete = provider.capabilities.catalog_is_complete and await catalog.is_synced(session, connection.id)
+    if await check_fit(session, connection, spec) or not is_complete:
         return
     names = await catalog.names(session, connection.id)
-    _refuse([unknown_model(spec.model, names, platform=provider.title)])
+    if spec.model not in names:
+        _refuse([unknown_model(spec.model, names, platform=provider.title)])
 
 
 async def check_fit(session: Session, connection: ConnectionRow, spec: DeploymentSpec) -> bool:
