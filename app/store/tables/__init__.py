@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from app.store.tables.api_keys import ApiKeyRow, PepperRow
+from app.store.tables.audit import AuditEventRow
 from app.store.tables.catalog import CatalogModelRow, CatalogSyncRow
 from app.store.tables.connections import ConnectionRow
 from app.store.tables.deployments import DeploymentRow, EventRow, OperationRow
+from app.store.tables.explanations import ExplanationRow
 from app.store.tables.idempotency_keys import IdempotencyKeyRow
 from app.store.tables.limits import CounterRow, LeaseRow, LimitRow, RefusalRow
 from app.store.tables.prices import PriceRow
@@ -16,6 +18,7 @@ from app.store.tables.workers import ChangeRow, WorkerRow
 
 __all__ = [
     "ApiKeyRow",
+    "AuditEventRow",
     "CatalogModelRow",
     "CatalogSyncRow",
     "ChangeRow",
@@ -23,6 +26,7 @@ __all__ = [
     "CounterRow",
     "DeploymentRow",
     "EventRow",
+    "ExplanationRow",
     "IdempotencyKeyRow",
     "LeaseRow",
     "LimitRow",
