@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from app.errors import ClientLeft, GatewayError, Internal, Unavailable
 from app.http1.exchange import Header, Source
 from app.http1.head import Fields
-from app.http1.response import error_response
+from app.http1.response import error_response, headers_of
 from app.kit.clock import monotonic
 from app.kit.logging import get_logger
 
@@ -18,24 +18,16 @@ class BaseExchange:
     """See `exchange.Exchange`. A carrier adds read_body, start, write, finish and abort.
 
     `_open` says whether bytes still reach somebody: begun, not ended, and the client is there.
+    First values stand in the class, so that a request pays only for what it uses.
     """
 
-    __slots__ = (
-        "_callbacks",
-        "_fields",
-        "_open",
-        "_source",
-        "client_left",
-        "finished",
-        "headers",
-        "method",
-        "path",
-        "peer",
-        "query",
-        "response_bytes",
-        "started",
-        "started_at",
-    )
+    started = False
+    finished = False
+    client_left = False
+    response_bytes = 0
+    _open = False
+    _source: Source | None = None
+    _callbacks: tuple[Callable[[], None], ...] = ()
 
     def __init__(
         self, method: str, path: str, query: bytes, headers: Sequence[Header], fields: Fields, peer: str | None
@@ -46,14 +38,7 @@ class BaseExchange:
         self.headers = headers
         self.peer = peer
         self.started_at = monotonic()
-        self.started = False
-        self.finished = False
-        self.client_left = False
-        self.response_bytes = 0
         self._fields = fields
-        self._callbacks: list[Callable[[], None]] = []
-        self._source: Source | None = None
-        self._open = False
 
     def header(self, name: bytes) -> bytes | None:
         return self._fields.get(name)
@@ -62,10 +47,14 @@ class BaseExchange:
         if self.client_left:
             callback()
         else:
-            self._callbacks.append(callback)
+            self._callbacks = (*self._callbacks, callback)
 
     def start(self, status_code: int, headers: Sequence[Header]) -> None:
         raise NotImplementedError
+
+    def answer(self, status_code: int, lines: bytes, body: bytes) -> None:
+        self.start(status_code, [*headers_of(lines), (b"content-length", b"%d" % len(body))])
+        self.finish(body)
 
     def finish(self, data: bytes = b"") -> None:
         raise NotImplementedError
@@ -99,7 +88,7 @@ class BaseExchange:
         self.client_left = True
         self._open = False
         self._source = None
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             try:
                 callback()
@@ -124,7 +113,7 @@ class BaseExchange:
         self.finished = True
         self._open = False
         self._source = None
-        self._callbacks.clear()
+        self._callbacks = ()
 
     def _served(self) -> None:
         """The handler is done with; a carrier may let go of its task."""

@@ -39,32 +39,21 @@ class Feed(Protocol):
 class RequestBody:
     """One body, read at most once to its end; reading it whole again gives the same bytes."""
 
-    __slots__ = (
-        "_chunks",
-        "_failure",
-        "_feed",
-        "_held_bytes",
-        "_in_chunks",
-        "_limit",
-        "_mark_bytes",
-        "_taken",
-        "_waiter",
-        "complete",
-        "received_bytes",
-    )
+    complete = False
+    received_bytes = 0
+    _limit = _NO_LIMIT
+    _calm_bytes = HIGH_WATER_BYTES
+    """Up to here there is nothing to decide."""
+    _held_bytes = 0
+    _in_chunks = False
+    _mark_bytes = HIGH_WATER_BYTES
+    _taken = False
+    _failure: GatewayError | None = None
+    _waiter: asyncio.Future[None] | None = None
 
     def __init__(self, feed: Feed) -> None:
-        self.complete = False
-        self.received_bytes = 0
         self._feed = feed
-        self._limit = _NO_LIMIT
         self._chunks: list[bytes] = []
-        self._held_bytes = 0
-        self._in_chunks = False
-        self._mark_bytes = HIGH_WATER_BYTES
-        self._taken = False
-        self._failure: GatewayError | None = None
-        self._waiter: asyncio.Future[None] | None = None
 
     async def read(self, limit_bytes: int, fields: Fields) -> bytes:
         """The whole body. Raises UnsupportedMedia, BodyTooLarge, or what `fail` was given."""
@@ -99,15 +88,11 @@ class RequestBody:
     def feed(self, data: bytes) -> None:
         if self._failure is not None:
             return
-        self.received_bytes += len(data)
         self._chunks.append(data)
         self._held_bytes += len(data)
-        if self.received_bytes > self._limit:
-            self.fail(too_large(self._limit))
-        elif self._in_chunks:
-            self._pass_on()
-        elif self._waiter is None and self.received_bytes > HIGH_WATER_BYTES:
-            self._feed.pause_body()
+        self.received_bytes += len(data)
+        if self.received_bytes > self._calm_bytes:
+            self._bound()
 
     def end(self) -> None:
         if self._failure is None:
@@ -128,10 +113,19 @@ class RequestBody:
     def _admit(self, limit_bytes: int, fields: Fields) -> None:
         refuse_encoded(fields)
         self._limit = limit_bytes
+        self._calm_bytes = -1 if self._in_chunks else min(limit_bytes, HIGH_WATER_BYTES)
         if max(int(fields.get(b"content-length", 0)), self.received_bytes) > limit_bytes:
             self.fail(too_large(limit_bytes))
         if self._failure is not None:
             raise self._failure
+
+    def _bound(self) -> None:
+        if self.received_bytes > self._limit:
+            self.fail(too_large(self._limit))
+        elif self._in_chunks:
+            self._pass_on()
+        elif self._waiter is None and self.received_bytes > HIGH_WATER_BYTES:
+            self._feed.pause_body()
 
     def _pass_on(self) -> None:
         if self._held_bytes > self._mark_bytes:

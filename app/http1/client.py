@@ -62,6 +62,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_interims",
         "_keep_alive",
         "_limits",
+        "_loop",
         "_parser",
         "_parts",
         "_paused",
@@ -81,16 +82,14 @@ class UpstreamConnection(asyncio.Protocol):
     )
 
     _deadlines: Deadlines
-    _headers: list[Header]
-    _interim: bool
     _transport: asyncio.Transport
-    _unclaimed: int
 
     def __init__(self, origin: Origin, home: Home, limits: ClientLimits) -> None:
         self.origin = origin
         self.wake_at = NEVER
         self._home = home
         self._limits = limits
+        self._loop = asyncio.get_running_loop()
         self._wheel = Wheel.of_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._poll = select.poll()
@@ -99,8 +98,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._upload: Upload | None = None
         self._paused = False
         self._pooled_until = NEVER
+        self._headers: list[Header] = []
         self._parts: list[bytes] = []
-        self._expect_response()
+        self._wrong = ""
+        self._unclaimed = self._interims = 0
+        self._interim = self._complete = self._keep_alive = self._ends_with_connection = False
 
     # For the pool.
 
@@ -109,14 +111,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     def is_quiet(self) -> bool:
         """Open, and nothing came since it was given back; asks the socket, as the loop may not have read it yet."""
-        return self.is_open() and not self._poll.poll(0)
+        return self._state == _IDLE and not self._transport.is_closing() and not self._poll.poll(0)
 
     def send(
         self, head: bytes, body: bytes | UploadSource, deadlines: Deadlines, *, connect_seconds: float, reused: bool
     ) -> UpstreamResponse:
-        self._expect_response()
+        self._headers = []
+        self._unclaimed = self._interims = 0
+        self._complete = False
         self._state = _HEAD
-        self._sent_at = self._waits_since = monotonic()
+        self._sent_at = self._waits_since = sent_at = monotonic()
         self._deadlines = deadlines
         if not isinstance(body, bytes):
             self._transport.write(head)
@@ -126,16 +130,20 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._transport.write(head)
             self._transport.write(body)
-        self._wheel.wake_by(self, self._sent_at + deadlines.shortest_seconds)
-        limit_bytes = self._limits.body_bytes
-        self._response = UpstreamResponse(self, connect_seconds=connect_seconds, reused=reused, limit_bytes=limit_bytes)
-        return self._response
+        due = sent_at + deadlines.shortest_seconds
+        if due < self.wake_at:
+            self._wheel.wake_by(self, due)
+        self._response = response = UpstreamResponse(
+            self, self._loop, connect_seconds=connect_seconds, reused=reused, limit_bytes=self._limits.body_bytes
+        )
+        return response
 
     def retire_after(self, seconds: float) -> None:
         """Close when it has been idle for so long."""
         if self._state == _IDLE:
-            self._pooled_until = self._wheel.after(seconds)
-            self._wheel.wake_by(self, self._pooled_until)
+            self._pooled_until = due = self._wheel.after(seconds)
+            if due < self.wake_at:
+                self._wheel.wake_by(self, due)
 
     # For its response (upstream_response.Carrier), and for the pool.
 
@@ -184,10 +192,18 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._heard_at = self._wheel.now
         self._unclaimed += len(data)
-        wrong = self._parse(data)
-        if self._parts:
-            parts, self._parts = self._parts, []
-            response.received(parts[0] if len(parts) == 1 else b"".join(parts))
+        wrong = None
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError) as failure:
+            wrong = self._reason(failure)
+        if self._unclaimed > self._limits.head_bytes:
+            wrong = wrong or "head or framing too large"
+        parts = self._parts
+        if parts:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            response.received(body)
         if self._complete:
             self._finish(clean=wrong is None)
         elif wrong is not None:
@@ -281,26 +297,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Reading a response.
 
-    def _expect_response(self) -> None:
-        self._headers = []
-        self._wrong = ""
-        self._unclaimed = 0
-        self._interims = 0
-        self._interim = False
-        self._complete = False
-        self._keep_alive = False
-        self._ends_with_connection = False
-        self._pooled_until = NEVER
-
-    def _parse(self, data: bytes) -> str | None:
+    def _reason(self, failure: Exception) -> str:
         """What is wrong with it, for the log."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        if isinstance(failure, httptools.HttpParserUpgrade):
             return "a change of protocol"
-        except httptools.HttpParserError as failure:
-            return self._wrong or str(failure)
-        return "head or framing too large" if self._unclaimed > self._limits.head_bytes else None
+        return self._wrong or str(failure)
 
     def _refuse(self, wrong: str) -> NoReturn:
         """Stop the parser."""

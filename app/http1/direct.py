@@ -51,17 +51,13 @@ class Connection(Protocol):
 class DirectExchange(BaseExchange):
     """Implements `exchange.Exchange`."""
 
-    __slots__ = (
-        "_chunked",
-        "_connection",
-        "_http_1_0",
-        "_muted",
-        "_remaining",
-        "_unsent_head",
-        "body",
-        "keep_alive",
-        "task",
-    )
+    task: asyncio.Task[None] | None = None
+    keep_alive = True
+    http_1_0 = False
+    _chunked = False
+    _muted = False
+    _remaining = _TO_THE_END
+    _unsent_head = b""
 
     def __init__(
         self,
@@ -72,20 +68,10 @@ class DirectExchange(BaseExchange):
         headers: Sequence[Header],
         fields: Fields,
         peer: str | None,
-        *,
-        http_1_0: bool,
-        keep_alive: bool,
     ) -> None:
         super().__init__(method, path, query, headers, fields, peer)
         self.body = RequestBody(connection)
-        self.keep_alive = keep_alive
-        self.task: asyncio.Task[None] | None = None
         self._connection = connection
-        self._http_1_0 = http_1_0
-        self._chunked = False
-        self._muted = False
-        self._remaining = _TO_THE_END
-        self._unsent_head = b""
 
     @property
     def request_bytes(self) -> int:
@@ -112,6 +98,25 @@ class DirectExchange(BaseExchange):
         elif self._open:
             self._send(head)
 
+    @override
+    def answer(self, status_code: int, lines: bytes, body: bytes) -> None:
+        if self.method == "HEAD" or status_code in BODILESS or not self.body.complete:
+            super().answer(status_code, lines, body)
+            return
+        self._begin()
+        connection = self._connection
+        if self._open and not connection.transport.is_closing():
+            self.response_bytes = len(body)
+            close = b"" if self.keep_alive else CLOSE
+            framing = b"content-length: %d\r\n%b\r\n" % (len(body), close)
+            connection.transport.write(
+                b"".join((STATUS_LINES[status_code], connection.default_lines(), lines, framing, body))
+            )
+        was_open = self._open
+        self._end()
+        if was_open:
+            self._complete()
+
     def write(self, data: bytes) -> None:
         if not self._open:
             self._refuse_misuse()
@@ -132,9 +137,7 @@ class DirectExchange(BaseExchange):
             raise RuntimeError("the body is shorter than its content-length")
         self._send(last + LAST_CHUNK if self._chunked else last)
         self._end()
-        if not self.keep_alive:
-            self._connection.hang_up()
-        self._connection.on_response_complete()
+        self._complete()
 
     @override
     def abort(self) -> None:
@@ -178,13 +181,18 @@ class DirectExchange(BaseExchange):
     def new_request_id(self) -> str:
         return self._connection.new_request_id()
 
+    def _complete(self) -> None:
+        if not self.keep_alive:
+            self._connection.hang_up()
+        self._connection.on_response_complete()
+
     def _choose_framing(self, status_code: int, length: int | None) -> bytes:
         if self.method == "HEAD" or status_code in BODILESS:
             self._muted = True
             self._remaining = 0
         elif length is not None:
             self._remaining = length
-        elif self._http_1_0:
+        elif self.http_1_0:
             self.keep_alive = False
         else:
             self._chunked = True

@@ -106,6 +106,13 @@ class Exchange(Protocol):
         """
         ...
 
+    def answer(self, status_code: int, lines: bytes, body: bytes) -> None:
+        """A whole response at once: `start`, with the length of `body`, and `finish`.
+
+        `lines` are encoded headers (`response.header_lines`), none of them the server's to set.
+        """
+        ...
+
     def write(self, data: bytes) -> None: ...
     def finish(self, data: bytes = b"") -> None: ...
     def abort(self) -> None:

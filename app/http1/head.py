@@ -36,7 +36,9 @@ def check_head(version: str, headers: Sequence[Header], limits: ServerLimits) ->
         fields = _first_values(headers)
     if version != "1.1" and version != "1.0":
         raise _malformed("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-    _check_host(fields.get(b"host"), version)
+    host = fields.get(b"host")
+    if host is None or not _is_host(host):
+        _refuse_host(host, version)
     if b"transfer-encoding" in fields:
         _check_transfer_encoding(fields, version)
     return fields
@@ -84,11 +86,12 @@ def _first_values(headers: Sequence[Header]) -> Fields:
     return dict(reversed(headers))
 
 
-def _check_host(host: bytes | None, version: str) -> None:
-    if host is None and version == "1.1":
-        raise _malformed("A request must have a host header.")
-    if host is not None and not _is_host(host):
+def _refuse_host(host: bytes | None, version: str) -> None:
+    """HTTP/1.0 knows none."""
+    if host is not None:
         raise _malformed("The host header is not a valid host.")
+    if version == "1.1":
+        raise _malformed("A request must have a host header.")
 
 
 @lru_cache(maxsize=256)

@@ -19,12 +19,12 @@ from app.http1.exchange import Header
 from app.http1.limits import ClientLimits
 from app.http1.origin import Deadlines, Origin
 from app.http1.upload import UploadSource
-from app.http1.upstream_head import request_head
+from app.http1.upstream_head import request_head, request_lines
 from app.http1.upstream_response import UpstreamResponse
 from app.kit.clock import monotonic
 from app.kit.net import AddressPolicy
 
-__all__ = ["ClientLimits", "Deadlines", "Origin", "UploadSource", "UpstreamPool", "UpstreamResponse"]
+__all__ = ["ClientLimits", "Deadlines", "Origin", "UploadSource", "UpstreamPool", "UpstreamResponse", "request_lines"]
 
 IDLE_SECONDS = 4.0
 """Shorter than uvicorn's 5 s, which vLLM, SGLang and most Python servers keep: who closes last meets nobody."""
@@ -60,15 +60,23 @@ class UpstreamPool:
     ) -> UpstreamResponse:
         """Send it and return when the head of the response is complete.
 
+        `path` with its query, as it goes on the wire; `headers` without host, content-length, connection and
+        accept-encoding. Raises ValueError for what cannot be sent, and what `send` raises.
+        """
+        return await self.send(origin, request_lines(origin, method, path, headers), body, deadlines)
+
+    async def send(
+        self, origin: Origin, lines: bytes, body: bytes | UploadSource, deadlines: Deadlines
+    ) -> UpstreamResponse:
+        """The same with the lines of the head that `upstream_head.request_lines` has made.
+
         A source is asked for its first byte only once there is a connection, so as long as nothing was sent it can
         be given to another request. The response may come while it is still being sent; an error stops it.
 
-        `path` with its query, as it goes on the wire; `headers` without host, content-length, connection and
-        accept-encoding. Raises UpstreamBroken and UpstreamTooSlow (failures.py), ValueError for what cannot be sent.
-        Cancelling it, or a read of its response, closes the connection.
+        Raises UpstreamBroken and UpstreamTooSlow (failures.py). Cancelling it, or a read of its response, closes the
+        connection.
         """
-        body_bytes = len(body) if isinstance(body, bytes) else body.length_bytes
-        head = request_head(origin, method, path, headers, body_bytes)
+        head = request_head(lines, len(body) if isinstance(body, bytes) else body.length_bytes)
         connect_seconds = 0.0
         connection = self._take_idle(origin)
         reused = connection is not None

@@ -37,6 +37,12 @@ def header_lines(headers: Sequence[Header]) -> bytes:
     return lines + b"\r\n"
 
 
+def headers_of(lines: bytes) -> list[Header]:
+    """What `header_lines` encoded."""
+    pairs = (line.partition(b": ") for line in lines.split(b"\r\n") if line)
+    return [(name, value) for name, _, value in pairs]
+
+
 def content_length(headers: Sequence[Header]) -> int | None:
     """The declared length. Raises ValueError for headers that belong to the wire and not to a handler."""
     declared = None

@@ -118,6 +118,10 @@ class HardenedProtocol(HttpToolsProtocol):
             return
         if self._backlog:
             self._hold_back(self._backlog + data)
+        elif len(data) <= _SLICE_BYTES and not self.pipeline:
+            self._parse(data)
+            if self._phase != _AWAIT:
+                self._watch_reading()
         else:
             self._take(data)
 
@@ -177,33 +181,38 @@ class HardenedProtocol(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
-        version = self.parser.get_http_version()
+        parser, headers = self.parser, self.headers
+        version = parser.get_http_version()
         path, query, fields = self._checked_head(version)
         self._unclaimed = 0
-        self._upgrading = self.parser.should_upgrade()
+        self._upgrading = parser.should_upgrade()
         if self._upgrading:
             return
         self._phase = _BODY
         self._body_bytes = 0
         self._body_left = int(fields.get(b"content-length", 0))
         self._owes_continue = b"expect" in fields and expects_continue(version, fields)
-        method = self.parser.get_method().decode("ascii")
+        method = parser.get_method().decode("ascii")
         handler = self._shared.dispatch(method, path)
         if handler is None:
             self._begin_asgi()
         else:
-            keep_alive = version == "1.1" and self.parser.should_keep_alive()
-            request = (method, path, query, self.headers, fields, self._peer)
-            self._begin(DirectExchange(self, *request, http_1_0=version == "1.0", keep_alive=keep_alive), handler)
+            is_1_1 = version == "1.1"
+            exchange = DirectExchange(self, method, path, query, headers, fields, self._peer)
+            exchange.http_1_0 = not is_1_1
+            exchange.keep_alive = is_1_1 and parser.should_keep_alive()
+            self._begin(exchange, handler)
         self.headers = []  # for trailers, which are of no use to anybody here
 
     @override
     def on_body(self, body: bytes) -> None:
         self._unclaimed = 0
-        self._body_bytes += len(body)
-        self._body_left -= len(body)
-        if isinstance(self.cycle, DirectExchange):
-            self.cycle.body.feed(body)
+        size_bytes = len(body)
+        self._body_bytes += size_bytes
+        self._body_left -= size_bytes
+        cycle = self.cycle
+        if isinstance(cycle, DirectExchange):
+            cycle.body.feed(body)
         else:
             super().on_body(body)
 
@@ -214,10 +223,11 @@ class HardenedProtocol(HttpToolsProtocol):
         self._phase = _AWAIT
         self._owes_continue = False
         self._read_clock.nothing()
-        if isinstance(self.cycle, DirectExchange):
-            self.cycle.body.end()
+        cycle = self.cycle
+        if isinstance(cycle, DirectExchange):
+            cycle.body.end()
         else:
-            self.cycle.keep_alive = self._asgi_keep_alive
+            cycle.keep_alive = self._asgi_keep_alive
             super().on_message_complete()
 
     # Reading.

@@ -20,13 +20,18 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _OURS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te"})
 
 
-def request_head(origin: Origin, method: str, path: str, headers: Sequence[Header], body_bytes: int | None) -> bytes:
-    """Without a length the body is chunked. Raises ValueError for what cannot be sent as it is, and for headers
+def request_lines(origin: Origin, method: str, path: str, headers: Sequence[Header]) -> bytes:
+    """All of the head but the body's framing. Raises ValueError for what cannot be sent as it is, and for headers
     that are ours to set."""
     for name, _ in headers:
         _check_name(name)
+    return _first_lines(origin, method, path) + header_lines(headers)
+
+
+def request_head(lines: bytes, body_bytes: int | None) -> bytes:
+    """Without a length the body is chunked."""
     framing = CHUNKED if body_bytes is None else b"content-length: %d\r\n" % body_bytes
-    return b"%b%b%b\r\n" % (_first_lines(origin, method, path), header_lines(headers), framing)
+    return b"%b%b\r\n" % (lines, framing)
 
 
 def check_response_head(
@@ -38,7 +43,7 @@ def check_response_head(
     not: other versions, transfer codings before chunked, transfer-encoding twice or in HTTP/1.0, any status of
     three digits. `received_bytes` is an upper bound of the head's size.
     """
-    if version not in {"1.1", "1.0"}:
+    if version != "1.1" and version != "1.0":
         raise ValueError(f"HTTP version {version}")
     if not 200 <= status_code <= 599:
         raise ValueError(f"status {status_code}")

@@ -7,7 +7,7 @@ socket: no queue, task or future for a chunk. Until somebody takes it, at most t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from app.errors import GatewayError
@@ -29,42 +29,34 @@ class Carrier(Protocol):
 class UpstreamResponse:
     """Its head is complete when `UpstreamPool.request` returns it. Read or relay the body, once, or `close`."""
 
-    __slots__ = (
-        "_carrier",
-        "_chunks",
-        "_ended",
-        "_failure",
-        "_held",
-        "_limit_bytes",
-        "_paused",
-        "_received_bytes",
-        "_sink",
-        "_taken",
-        "_waiter",
-        "connect_seconds",
-        "first_byte_seconds",
-        "headers",
-        "reused",
-        "status_code",
-    )
+    status_code = 0
+    headers: Sequence[Header] = ()
+    first_byte_seconds = 0.0
+    _received_bytes = 0
+    _sink: Sink | None = None
+    _taken = False
+    _held = False
+    _paused = False
+    _ended = False
+    _failure: GatewayError | None = None
+    _waiter: asyncio.Future[None] | None = None
 
-    def __init__(self, carrier: Carrier, *, connect_seconds: float, reused: bool, limit_bytes: int) -> None:
-        self.status_code = 0
-        self.headers: list[Header] = []
+    def __init__(
+        self,
+        carrier: Carrier,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        connect_seconds: float,
+        reused: bool,
+        limit_bytes: int,
+    ) -> None:
         self.connect_seconds = connect_seconds
-        self.first_byte_seconds = 0.0
         self.reused = reused
         self._carrier: Carrier | None = carrier
+        self._loop = loop
         self._limit_bytes = limit_bytes
-        self._received_bytes = 0
         self._chunks: list[bytes] = []
-        self._sink: Sink | None = None
-        self._taken = False
-        self._held = False
-        self._paused = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
-        self._failure: GatewayError | None = None
+        self._head: asyncio.Future[None] = loop.create_future()
 
     @property
     def held_bytes(self) -> int:
@@ -82,7 +74,8 @@ class UpstreamResponse:
         """The whole body. Raises UpstreamFailed when it is cut short or exceeds the limit, UpstreamTimeout."""
         self._limit_bytes = min(self._limit_bytes, limit_bytes)
         self._check_size(self._received_bytes if self._ended else int(self.header(b"content-length") or 0))
-        await self._take()
+        if not self._ended or self._failure is not None:
+            await self._take()
         return b"".join(self._chunks)
 
     async def relay(self, sink: Sink) -> None:
@@ -109,21 +102,27 @@ class UpstreamResponse:
 
     def close(self) -> None:
         """Drop the connection at once; a response that is complete is left as it is. Idempotent."""
-        self._abandon(failures.dropped())
+        if self._carrier is not None:
+            self._carrier.abandon(failures.dropped())
 
     # What follows is called by the pool and by the connection.
 
     async def wait_for_head(self) -> None:
         """Raises what the connection failed with, when it failed before `begin`."""
-        await self._wait()
+        try:
+            await self._head
+        except BaseException:  # cancelled: nobody wants the rest
+            self.close()
+            raise
         if self._failure is not None and not self.status_code:
             raise self._failure
 
-    def begin(self, status_code: int, headers: list[Header], first_byte_seconds: float) -> None:
+    def begin(self, status_code: int, headers: Sequence[Header], first_byte_seconds: float) -> None:
         self.status_code = status_code
         self.headers = headers
         self.first_byte_seconds = first_byte_seconds
-        self._wake()
+        if not self._head.done():
+            self._head.set_result(None)
 
     def received(self, data: bytes) -> None:
         self._received_bytes += len(data)
@@ -133,17 +132,21 @@ class UpstreamResponse:
             self._sink(data)
         else:
             self._chunks.append(data)
-            self._hold()
+            if self._received_bytes > HIGH_WATER_BYTES:
+                self._hold()
 
     def ended(self) -> None:
         self._ended = True
         self._carrier = None
-        self._wake()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def failed(self, failure: GatewayError) -> None:
         if not self._ended:
             self._failure = failure
             self.ended()
+            if not self._head.done():
+                self._head.set_result(None)
 
     async def _take(self) -> None:
         self._taken = True
@@ -152,16 +155,12 @@ class UpstreamResponse:
             if not self._paused and self._carrier is not None:
                 self._carrier.resume_reading()
         if not self._ended:
-            await self._wait()
+            await self._until_ended()
         if self._failure is not None:
             raise self._failure
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+    async def _until_ended(self) -> None:
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         except BaseException:  # cancelled: nobody wants the rest
@@ -171,15 +170,12 @@ class UpstreamResponse:
             self._waiter = None
 
     def _hold(self) -> None:
-        if not self._taken and self._received_bytes > HIGH_WATER_BYTES and self._carrier is not None:
+        if not self._taken and self._carrier is not None:
             self._held = True
             self._carrier.pause_reading()
 
     def _check_size(self, body_bytes: int) -> None:
         if body_bytes > self._limit_bytes:
             self._failure = failures.response_too_large(self._limit_bytes)
-            self._abandon(self._failure)
-
-    def _abandon(self, failure: GatewayError) -> None:
-        if self._carrier is not None:
-            self._carrier.abandon(failure)
+            if self._carrier is not None:
+                self._carrier.abandon(self._failure)
