@@ -36,6 +36,8 @@ class Outcome(StrEnum):
     UPSTREAM_FAILED_AFTER_CONTENT = "upstream_failed_after_content"
     GATEWAY_LOST = "gateway_lost"
 
+    __hash__ = str.__hash__  # an enumeration's own is a Python function, and every call is counted by its outcome
+
 
 class TokenUsage(NamedTuple):
     """Token counts as the upstream reports them. None means that it said nothing; zero means that it said zero."""

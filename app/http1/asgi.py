@@ -57,6 +57,7 @@ class ExchangeApp:
             await self._fallback(scope, receive, send)
             return
         exchange = AsgiExchange(scope, receive, send, self._limits.body_stall_seconds, self._new_request_id)
+        exchange.task = asyncio.current_task()
         try:
             await exchange.serve(handler(exchange))
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from app.errors import ClientLeft, GatewayError, Internal, Unavailable
@@ -21,6 +22,7 @@ class BaseExchange:
     First values stand in the class, so that a request pays only for what it uses.
     """
 
+    task: asyncio.Task[None] | None = None
     started = False
     finished = False
     client_left = False

@@ -51,7 +51,6 @@ class Connection(Protocol):
 class DirectExchange(BaseExchange):
     """Implements `exchange.Exchange`."""
 
-    task: asyncio.Task[None] | None = None
     keep_alive = True
     http_1_0 = False
     _chunked = False

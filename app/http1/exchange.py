@@ -23,6 +23,7 @@ Rules a handler may rely on, and must keep:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -53,6 +54,11 @@ class Exchange(Protocol):
     @property
     def peer(self) -> str | None:
         """The client's address as the socket shows it; None where the carrier has none."""
+        ...
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What runs the handler; who cancels it ends the exchange."""
         ...
 
     @property

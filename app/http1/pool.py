@@ -10,7 +10,8 @@ have carried it out. No redirects, proxies, cookies or retries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from app.http1 import failures
 from app.http1.client import UpstreamConnection
@@ -49,7 +50,7 @@ class UpstreamPool:
         self._open: set[UpstreamConnection] = set()
         self._all_closed: asyncio.Event | None = None
 
-    async def request(
+    def request(
         self,
         origin: Origin,
         method: str,
@@ -57,13 +58,13 @@ class UpstreamPool:
         headers: Sequence[Header],
         body: bytes | UploadSource,
         deadlines: Deadlines,
-    ) -> UpstreamResponse:
+    ) -> Coroutine[Any, Any, UpstreamResponse]:
         """Send it and return when the head of the response is complete.
 
         `path` with its query, as it goes on the wire; `headers` without host, content-length, connection and
         accept-encoding. Raises ValueError for what cannot be sent, and what `send` raises.
         """
-        return await self.send(origin, request_lines(origin, method, path, headers), body, deadlines)
+        return self.send(origin, request_lines(origin, method, path, headers), body, deadlines)
 
     async def send(
         self, origin: Origin, lines: bytes, body: bytes | UploadSource, deadlines: Deadlines

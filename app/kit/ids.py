@@ -45,13 +45,18 @@ class IdSequence:
 
     def next(self) -> str:
         now = unix_milliseconds()
-        if now != self._millisecond:
-            self._millisecond = now
-            self._head = f"{self._prefix}_{encode(now << 80)[:10]}{self._sequence}"
         self._counter = count = (self._counter + 1) & 0xFF_FFFF_FFFF
+        low = count & 1023
+        if now != self._millisecond or not low:
+            self._millisecond = now
+            self._head = self._made_head(now, count >> 10)
+        return self._head + _PAIRS[low]
+
+    def _made_head(self, now: int, high: int) -> str:
+        """All but the last two characters: the same for up to 1,024 ids of one millisecond."""
         pairs = _PAIRS
-        high, low = divmod(count, 1 << 20)
-        return self._head + pairs[high >> 10] + pairs[high & 1023] + pairs[low >> 10] + pairs[low & 1023]
+        counted = pairs[high >> 20] + pairs[(high >> 10) & 1023] + pairs[high & 1023]
+        return f"{self._prefix}_{encode(now << 80)[:10]}{self._sequence}{counted}"
 
 
 def is_id(text: str, prefix: Prefix) -> bool:

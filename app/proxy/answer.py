@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from app.errors import GatewayError, NotAuthenticated
 from app.http1.exchange import Header
+from app.http1.response import header_lines, headers_of
 from app.kit.error_body import error_headers, status_code_of
 from app.proxy.call import Call
 
-_JSON: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+_JSON_LINES = header_lines(((b"content-type", b"application/json"), (b"cache-control", b"no-store")))
 _EVENT_STREAM: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -21,24 +22,23 @@ _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 
 def answer_json(call: Call, body: bytes, *, status_code: int = 200, headers: Sequence[Header] = ()) -> None:
     """The whole answer in one go."""
-    length = (b"content-length", b"%d" % len(body))
     call.status_code = status_code
-    call.exchange.start(status_code, [*_JSON, length, *call.answered_headers(), *headers])
-    call.exchange.finish(body)
+    lines = _JSON_LINES + call.answered_lines()
+    call.exchange.answer(status_code, lines + header_lines(headers) if headers else lines, body)
 
 
 def start_stream(call: Call) -> None:
     """The head of an event stream."""
     call.status_code = 200
     call.first_event_seconds = call.seconds()
-    call.exchange.start(200, [*_EVENT_STREAM, *call.answered_headers()])
+    call.exchange.start(200, [*_EVENT_STREAM, *headers_of(call.answered_lines())])
 
 
 def start_media(call: Call, content_type: bytes, length: int | None) -> None:
     """The head of an answer that is not ours to read. With its length, a caller sees when it was cut."""
     framing = () if length is None else ((b"content-length", b"%d" % length),)
     call.status_code = 200
-    call.exchange.start(200, [(b"content-type", content_type), *_MEDIA, *framing, *call.answered_headers()])
+    call.exchange.start(200, [(b"content-type", content_type), *_MEDIA, *framing, *headers_of(call.answered_lines())])
 
 
 def answer_error(call: Call, error: GatewayError, *, headers: Sequence[Header] = ()) -> None:

@@ -9,7 +9,7 @@ Made by the lifespan, which also runs the loops beside it: `Follower.run`, `Hear
 from __future__ import annotations
 
 from app.errors import MethodNotAllowed, NotFound, NotSupported
-from app.http1.exchange import Exchange, Handler
+from app.http1.exchange import Handler
 from app.http1.pool import UpstreamPool
 from app.proxy.access import AccessLog
 from app.proxy.answer import answer_error
@@ -95,11 +95,7 @@ class DataPlane:
 
     def _handler(self, endpoint: str, story: Story, dialect: Dialect = CHAT) -> Handler:
         calls = self._calls
-
-        async def handle(exchange: Exchange) -> None:
-            await calls.serve(exchange, endpoint, story, dialect)
-
-        return handle
+        return lambda exchange: calls.serve(exchange, endpoint, story, dialect)
 
     async def _refusal(self, call: Call) -> None:
         """There is no such operation: said only to somebody who has a key."""

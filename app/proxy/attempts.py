@@ -18,11 +18,10 @@ from collections.abc import Sequence
 
 from app.domain.directory import RouteEntry
 from app.errors import UpstreamFailed
-from app.http1.exchange import Exchange, Header
+from app.http1.exchange import Header
 from app.http1.failures import UpstreamBroken, UpstreamTooSlow
-from app.http1.pool import UpstreamPool, UpstreamResponse
+from app.http1.pool import UpstreamPool, UpstreamResponse, request_lines
 from app.kit.clock import monotonic
-from app.kit.request_id import REQUEST_ID
 from app.proxy.affinity import key_of
 from app.proxy.call import Call
 from app.proxy.calls import Calls
@@ -173,11 +172,9 @@ class Attempts:
         upstream, health = target.upstream, self._health
         probing = bool(health.troubled) and health.begin(target)
         try:
-            response = await self._pool.request(
+            response = await self._pool.send(
                 upstream.origin,
-                "POST",
-                upstream.path + self._endpoint.operation,
-                (*upstream.headers, *self._headers(call.exchange, request), (REQUEST_ID, call.request_id.encode())),
+                b"%bx-request-id: %b\r\n" % (self._lines(call, request, upstream), call.request_id.encode()),
                 request.body_for(target.served_model, ask_usage=ask_usage),
                 self._limits.deadlines,
             )
@@ -214,13 +211,24 @@ class Attempts:
         if busy or wait is not None:
             self._health.busy(target, _BUSY_SECONDS if wait is None else wait)
 
-    def _headers(self, exchange: Exchange, request: AnyRequest) -> Sequence[Header]:
-        """What the body is, what may come back, and what this endpoint's callers tell its upstreams."""
-        if self._endpoint.media:
-            return (b"content-type", request.content_type), _ACCEPT_ANY
-        asked = _ASK_FOR_STREAM if request.stream and self._endpoint.streams else _ASK_FOR_JSON
-        passed = self._endpoint.passed_headers
-        return (*asked, *(header for header in exchange.headers if header[0] in passed)) if passed else asked
+    def _lines(self, call: Call, request: AnyRequest, upstream: Upstream) -> bytes:
+        """The lines of the request's head, made once where they do not depend on the caller."""
+        endpoint = self._endpoint
+        if endpoint.media:
+            return self._made_lines(upstream, ((b"content-type", request.content_type), _ACCEPT_ANY))
+        asked = _ASK_FOR_STREAM if request.stream and endpoint.streams else _ASK_FOR_JSON
+        if endpoint.passed_headers:
+            passed = (header for header in call.exchange.headers if header[0] in endpoint.passed_headers)
+            return self._made_lines(upstream, (*asked, *passed))
+        key = (endpoint.operation, asked is _ASK_FOR_STREAM)
+        lines = upstream.heads.get(key)
+        if lines is None:
+            lines = upstream.heads[key] = self._made_lines(upstream, asked)
+        return lines
+
+    def _made_lines(self, upstream: Upstream, headers: Sequence[Header]) -> bytes:
+        path = upstream.path + self._endpoint.operation
+        return request_lines(upstream.origin, "POST", path, (*upstream.headers, *headers))
 
     def _asks_usage(self, request: AnyRequest, target: CallTarget) -> bool:
         """Whether to ask for the usage of this stream, whose caller did not."""

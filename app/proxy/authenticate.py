@@ -36,6 +36,8 @@ class Authenticator:
         self._peppers = peppers
         self._admin_digest = admin_digest
         self._accepted: dict[bytes, tuple[ApiKeyEntry, KeyProof]] = {}
+        self._admitted: dict[str, tuple[Principal, int, str]] = {}
+        """By key: for whom and in which edition of the directory its tenant was found."""
 
     def identify(self, authorization: bytes | None) -> Principal:
         """The principal of an `Authorization: Bearer …` header. Raises NotAuthenticated, StoreUnavailable."""
@@ -45,10 +47,21 @@ class Authenticator:
         accepted = self._accepted.get(digest)
         if accepted is None or self._directory.keys.entries.get(accepted[0].id) is not accepted[0]:
             return self._verify(_bearer(authorization), digest)
-        return self._unexpired(*accepted)
+        entry, proof = accepted
+        return entry.principal if proof.expires_at is None else self._unexpired(entry, proof)
 
     def admit(self, principal: Principal) -> str:
         """The tenant that a call is billed to. Raises NotPermitted."""
+        admitted = self._admitted.get(principal.api_key_id)
+        if admitted is not None and admitted[0] is principal and admitted[1] == self._directory.edition:
+            return admitted[2]
+        tenant_id = self._tenant_of(principal)
+        if len(self._admitted) >= _ACCEPTED_LIMIT:
+            self._admitted.clear()
+        self._admitted[principal.api_key_id] = (principal, self._directory.edition, tenant_id)
+        return tenant_id
+
+    def _tenant_of(self, principal: Principal) -> str:
         if principal.tenant_id is None:
             raise NotPermitted("This is a key of the platform, which has no tenant to bill. Use a tenant's key.")
         principal.require(Scope.INFERENCE)

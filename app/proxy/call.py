@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-
 from app.domain.tenant import Principal
 from app.domain.usage import Outcome, TokenUsage
-from app.http1.exchange import Exchange, Header
+from app.http1.exchange import Exchange
 from app.kit.clock import monotonic
-from app.kit.request_id import CLIENT_REQUEST_ID, REQUEST_ID
 from app.proxy.dialect import CHAT, MESSAGES, Dialect
 from app.proxy.resolve import CallTarget
 
 
-@dataclass(slots=True, eq=False)
 class Call:
-    """`status_code` 0: nothing was answered. `error_code` is ours, also where the cause is the upstream's."""
+    """`status_code` 0: nothing was answered. `error_code` is ours, also where the cause is the upstream's.
 
-    exchange: Exchange
-    endpoint: str
-    request_id: str
-    client_request_id: str | None
-    task: asyncio.Task[None] | None
-    dialect: Dialect = CHAT
+    First values stand in the class, so that a call pays only for what happens to it.
+    """
+
     principal: Principal | None = None
     model: str | None = None
     target: CallTarget | None = None
@@ -50,6 +42,15 @@ class Call:
     interrupted: bool = False
     """The process is shutting down and cannot wait any longer."""
 
+    def __init__(
+        self, exchange: Exchange, endpoint: str, request_id: str, client_request_id: str | None, dialect: Dialect = CHAT
+    ) -> None:
+        self.exchange = exchange
+        self.endpoint = endpoint
+        self.request_id = request_id
+        self.client_request_id = client_request_id
+        self.dialect = dialect
+
     def cancel_when_client_leaves(self) -> None:
         """From now on the call ends at once when nobody is there to read the answer."""
         self.exchange.on_client_left(self._cancel)
@@ -58,22 +59,24 @@ class Call:
         self.interrupted = True
         self._cancel()
 
-    def answered_headers(self) -> list[Header]:
-        """What every answer says about its call."""
-        headers: list[Header] = [(REQUEST_ID, self.request_id.encode())]
+    def answered_lines(self) -> bytes:
+        """What every answer says about its call, as encoded headers."""
+        request_id = self.request_id.encode()
+        lines = b"x-request-id: %b\r\n" % request_id
         if self.dialect is MESSAGES:
-            headers.append((b"request-id", self.request_id.encode()))
-        if self.client_request_id is not None:
-            headers.append((CLIENT_REQUEST_ID, self.client_request_id.encode()))
+            lines += b"request-id: %b\r\n" % request_id
+        if self.client_request_id is not None:  # of characters that may stand in a header
+            lines += b"x-client-request-id: %b\r\n" % self.client_request_id.encode()
         if self.target is not None:
-            headers.append((b"x-modelport-deployment", self.target.deployment.id.encode()))
-            headers.append((b"x-modelport-attempts", b"%d" % self.attempts))
-        return headers
+            deployment_id = self.target.deployment.id.encode()
+            lines += b"x-modelport-deployment: %b\r\nx-modelport-attempts: %d\r\n" % (deployment_id, self.attempts)
+        return lines
 
     def seconds(self) -> float:
         """Since the request's head was complete."""
         return monotonic() - self.exchange.started_at
 
     def _cancel(self) -> None:
-        if self.task is not None and not self.exchange.finished:
-            self.task.cancel()
+        task = self.exchange.task
+        if task is not None and not self.exchange.finished:
+            task.cancel()

@@ -45,8 +45,8 @@ class Calls:
         self._access_log = access_log
         self._request_ids = IdSequence("req")
         self._open: set[Call] = set()
-        self._all_ended = asyncio.Event()
-        self._all_ended.set()
+        self._all_ended: asyncio.Event | None = None
+        """Made by who waits for it."""
 
     @property
     def counters(self) -> Counters:
@@ -97,15 +97,13 @@ class Calls:
 
     def _begin(self, exchange: Exchange, endpoint: str, dialect: Dialect) -> Call:
         call = Call(
-            exchange=exchange,
-            endpoint=endpoint,
-            request_id=self._request_ids.next(),
-            client_request_id=sane_client_id(exchange.header(REQUEST_ID) or exchange.header(CLIENT_REQUEST_ID)),
-            task=asyncio.current_task(),
-            dialect=dialect,
+            exchange,
+            endpoint,
+            self._request_ids.next(),
+            sane_client_id(exchange.header(REQUEST_ID) or exchange.header(CLIENT_REQUEST_ID)),
+            dialect,
         )
         self._open.add(call)
-        self._all_ended.clear()
         return call
 
     def _cut(self, call: Call) -> None:
@@ -133,16 +131,18 @@ class Calls:
         if call.target is not None:
             self._open_streams.leave(call.target.deployment.id)
         self._counters.add(call)
-        self._counters.measure(call)
         self._access_log.write(call)
         self._open.discard(call)
-        if not self._open:
+        if self._all_ended is not None and not self._open:
             self._all_ended.set()
 
     async def _ended_within(self, seconds: float) -> bool:
+        if not self._open:
+            return True
+        ended = self._all_ended = asyncio.Event()
         try:
             async with asyncio.timeout(seconds):
-                await self._all_ended.wait()
+                await ended.wait()
         except TimeoutError:
             return False
         return True

@@ -33,25 +33,25 @@ class Counters:
     response_bytes: int = 0
 
     def add(self, call: Call) -> None:
-        """Count a call that has ended."""
-        self.calls[call.endpoint, call.outcome] += 1
-        self.answers[call.endpoint, call.status_code] += 1
-        self.retries += max(call.attempts - 1, 0)
-        self.request_bytes += call.exchange.request_bytes
-        self.response_bytes += call.exchange.response_bytes
-        if call.usage is not None:
-            self.input_tokens += call.usage.input_tokens or 0
-            self.output_tokens += call.usage.output_tokens or 0
-
-    def measure(self, call: Call) -> None:
-        """Note the times of a call that has ended.
+        """Count a call that has ended, and note its times.
 
         Our own part is told for calls that were answered at the first attempt: from the request's head until it was
         sent upstream, with the reading of its body, without a wait in line and without connecting.
         """
-        self.attempts += call.attempts
+        endpoint, exchange, attempts = call.endpoint, call.exchange, call.attempts
+        self.calls[endpoint, call.outcome] += 1
+        self.answers[endpoint, call.status_code] += 1
+        self.request_bytes += exchange.request_bytes
+        self.response_bytes += exchange.response_bytes
+        self.attempts += attempts
+        usage = call.usage
+        if usage is not None:
+            self.input_tokens += usage[0] or 0
+            self.output_tokens += usage[1] or 0
         upstream_seconds = call.upstream_seconds
-        if upstream_seconds is not None and call.attempts == 1:
+        if attempts > 1:
+            self.retries += attempts - 1
+        elif upstream_seconds is not None:
             elsewhere = upstream_seconds + call.queue_seconds + (call.connect_seconds or 0.0)
             self.overhead.observe((call.first_byte_seconds or 0.0) - elsewhere)
         if call.first_event_seconds is not None:

@@ -65,6 +65,8 @@ class Directory:
         """Another number after every change; what is made from the values is good for one edition."""
         self.proofs: dict[str, tuple[ApiKeyEntry, KeyProof]] = {}
         self.upstreams: dict[str, Upstream] = {}
+        self.resolved: dict[tuple[str, str], Any] = {}
+        """What tenants' names lead to in this edition (`resolve`)."""
         self._names: dict[str, dict[str, Named]] = {}
         self._shared: dict[str, tuple[RouteEntry, ...]] = {}
 
@@ -100,6 +102,7 @@ class Directory:
         """Take in what changed; whether a deployment has begun to drain, or is gone."""
         if loaded.entries or loaded.gone:
             self.edition += 1
+            self.resolved.clear()
         drains = [self._put(entry) for entry in loaded.entries]
         drains += [self._remove(kind, identifier) for kind, identifier in loaded.gone]
         return any(drains)

@@ -16,7 +16,6 @@ from app.proxy.dialect import MESSAGES
 from app.proxy.endpoints import Endpoint
 from app.proxy.form_request import is_form, read_form
 from app.proxy.limits import ProxyLimits
-from app.proxy.model_name import ModelName
 from app.proxy.relay import answer_media, answer_stream, answer_whole, refused_by_upstream
 from app.proxy.request import AnyRequest, check_media_type, parse_request
 
@@ -62,20 +61,17 @@ class Inference:
             response.close()
 
     async def _answer(self, call: Call, request: AnyRequest, response: UpstreamResponse) -> None:
-        endpoint, limits, name = self._endpoint, self._limits, ModelName(request.model)
+        endpoint, limits, model = self._endpoint, self._limits, request.model
         if response.status_code != 200:
             self._calls.refused(call, response.status_code)
             raise await refused_by_upstream(call, endpoint, response, limits)
         if endpoint.media:
-            await answer_media(call, endpoint, response, limits, name)
-        elif self._is_stream(request):
+            await answer_media(call, endpoint, response, limits, model)
+        elif request.stream and endpoint.streams:
             hide_usage = endpoint.usage_on_request and not request.usage_asked
-            await answer_stream(call, endpoint, response, limits, name, hide_usage=hide_usage)
+            await answer_stream(call, endpoint, response, limits, model, hide_usage=hide_usage)
         else:
-            await answer_whole(call, endpoint, response, limits, name)
-
-    def _is_stream(self, request: AnyRequest) -> bool:
-        return request.stream and self._endpoint.streams
+            await answer_whole(call, endpoint, response, limits, model)
 
 
 def _require_model(principal: Principal, model: str) -> None:

@@ -8,6 +8,8 @@ same depth, because equal bytes are read equally; any other is taken apart.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from app.proxy.members import Members, joined, members_of, quoted, span_of
@@ -29,7 +31,7 @@ class ModelName:
     __slots__ = ("_value", "back", "front", "known_back", "known_front")
 
     def __init__(self, name: str) -> None:
-        self._value = quoted(name)
+        self._value = _quoted(name)
         self.known_front = self.front = b""
         self.known_back = self.back = b""
 
@@ -48,12 +50,7 @@ class ModelName:
 
     def restore_in(self, answer: bytes, members: Members) -> bytes:
         """The same for one answer that has been taken apart already."""
-        if _NAME not in members:
-            return answer
-        span = span_of(answer, members, _NAME)
-        if span is None:
-            return joined({**members, _NAME: msgspec.Raw(self._value)})
-        return _spliced(answer, span, self._value)
+        return _replaced(answer, members, self._value)
 
     def restore_inside(self, chunk: bytes, members: Members, outer: str, inner: Members) -> bytes:
         """`chunk`, of which `members` were taken, with the name replaced in its member `outer`, which holds `inner`."""
@@ -71,6 +68,24 @@ class ModelName:
         if chunk[key + len(_KEY) : start].strip() == b":" and chunk[key - 1] in _BEFORE_KEY:
             self.known_back = chunk[key - 1 :] + _AFTER
             self.back = chunk[key - 1 : start] + self._value + chunk[end:] + _AFTER
+
+
+def restored(answer: bytes, members: Members, name: str) -> bytes:
+    """A whole answer, of which `members` were taken, with the caller's name for its model."""
+    return _replaced(answer, members, _quoted(name))
+
+
+def _replaced(answer: bytes, members: Members, value: bytes) -> bytes:
+    if _NAME not in members:
+        return answer
+    span = span_of(answer, members, _NAME)
+    if span is None:
+        return joined({**members, _NAME: msgspec.Raw(value)})
+    start, end = span
+    return answer[:start] + value + answer[end:]
+
+
+_quoted = lru_cache(maxsize=1_024)(quoted)
 
 
 def _spliced(answer: bytes, span: tuple[int, int], value: bytes) -> bytes:

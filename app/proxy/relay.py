@@ -22,7 +22,7 @@ from app.proxy.endpoints import Endpoint
 from app.proxy.errors import in_band_error, invalid_response, refusal
 from app.proxy.limits import ProxyLimits
 from app.proxy.members import members_of, truthy
-from app.proxy.model_name import ModelName
+from app.proxy.model_name import ModelName, restored
 from app.proxy.sse import SseScanner
 from app.proxy.usage import usage_of
 
@@ -59,18 +59,18 @@ async def refused_by_upstream(
 
 
 async def answer_whole(
-    call: Call, endpoint: Endpoint, response: UpstreamResponse, limits: ProxyLimits, name: ModelName
+    call: Call, endpoint: Endpoint, response: UpstreamResponse, limits: ProxyLimits, model: str
 ) -> None:
-    """Pass on one JSON object. Raises the error for anything else, before anything has been sent."""
+    """Pass on one JSON object, with the caller's name for the model. Raises the error for anything else, before anything has been sent."""
     body = await response.read(limits.media_bytes if endpoint.media else limits.response_bytes)
     members = members_of(body)
     if members is None:
         raise invalid_response("it is no JSON object")
-    if truthy(members.get("error")):
+    if "error" in members and truthy(members["error"]):
         raise in_band_error(body, secret=_secret(call))
     call.usage = usage_of(members, endpoint.counting)
     call.outcome = Outcome.COMPLETE
-    answer_json(call, name.restore_in(body, members))
+    answer_json(call, restored(body, members, model))
 
 
 async def answer_stream(
@@ -78,7 +78,7 @@ async def answer_stream(
     endpoint: Endpoint,
     response: UpstreamResponse,
     limits: ProxyLimits,
-    name: ModelName,
+    model: str,
     *,
     hide_usage: bool = False,
 ) -> None:
@@ -86,7 +86,7 @@ async def answer_stream(
     if _kind(response) != _EVENT_STREAM:
         raise await _not_a_stream(response, _secret(call), limits)
     scanner = SseScanner(
-        name,
+        ModelName(model),
         dialect=endpoint.dialect,
         counting=endpoint.counting,
         hide_usage=hide_usage,
@@ -98,14 +98,14 @@ async def answer_stream(
 
 
 async def answer_media(
-    call: Call, endpoint: Endpoint, response: UpstreamResponse, limits: ProxyLimits, name: ModelName
+    call: Call, endpoint: Endpoint, response: UpstreamResponse, limits: ProxyLimits, model: str
 ) -> None:
     """Pass on sound, pictures or text as they come, JSON and events as those. Raises the error for what is cut."""
     kind = _kind(response) or _UNKNOWN
     if kind == _EVENT_STREAM:
-        await answer_stream(call, endpoint, response, limits, name)
+        await answer_stream(call, endpoint, response, limits, model)
     elif kind == _JSON or kind.endswith(b"+json"):
-        await answer_whole(call, endpoint, response, limits, name)
+        await answer_whole(call, endpoint, response, limits, model)
     elif kind.startswith(_MEDIA_KINDS):
         length = response.header(b"content-length")
         start_media(call, response.header(b"content-type") or _UNKNOWN, None if length is None else int(length))

@@ -6,6 +6,7 @@ member goes through byte for byte, known to us or not.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -71,11 +72,16 @@ class CallRequest(NamedTuple):
 
     def body_for(self, served_model: str, *, ask_usage: bool = False) -> bytes:
         """The body for an upstream that knows the model by that name. `ask_usage` where the caller did not."""
-        members = {**self.members, "model": msgspec.Raw(quoted(served_model))}
+        members = {**self.members, "model": _name(served_model)}
         if ask_usage:
             options = members_of(self.members.get(_OPTIONS, b"{}")) or {}
             members[_OPTIONS] = msgspec.Raw(joined({**options, _INCLUDE: msgspec.Raw(_TRUE)}))
         return joined(members)
+
+
+@lru_cache(maxsize=1_024)
+def _name(served_model: str) -> msgspec.Raw:
+    return msgspec.Raw(quoted(served_model))
 
 
 def check_media_type(content_type: bytes | None) -> None:
@@ -83,7 +89,7 @@ def check_media_type(content_type: bytes | None) -> None:
 
     Forms that are taken have been told apart before.
     """
-    if content_type is None:
+    if content_type is None or content_type == _JSON:
         return
     kind = content_type.partition(b";")[0].strip().lower()
     if kind != _JSON and not kind.endswith(b"+json"):
@@ -92,11 +98,11 @@ def check_media_type(content_type: bytes | None) -> None:
 
 def parse_request(body: bytes) -> CallRequest:
     """Raises InvalidRequest that says what is wrong with the body, never anything else."""
-    json.check_body(body)
     members = members_of(body)
     if members is None:
-        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    return CallRequest(model=_model(members), stream=_stream(members), members=members)
+        raise json.what_is_wrong(body)
+    json.check_forwarded(body)
+    return CallRequest(_model(members), _stream(members), members)
 
 
 def _model(members: Members) -> str:
@@ -109,7 +115,9 @@ def _model(members: Members) -> str:
 
 def _stream(members: Members) -> bool:
     raw = members.get("stream")
-    value = b"false" if raw is None else bytes(raw)
+    if raw is None:
+        return False
+    value = bytes(raw)
     if value != _TRUE and value not in _FALSE:
         raise InvalidRequest("'stream' must be true or false.", param="stream", code="invalid_value")
     return value == _TRUE

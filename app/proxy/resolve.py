@@ -51,8 +51,17 @@ class CallTarget(NamedTuple):
 def resolve(directory: Directory, tenant_id: str, model: str) -> CallTarget | RouteEntry:
     """The deployment that was named, or the route that has several (`routing` chooses).
 
-    Raises ModelNotFound, and DeploymentNotRunning for a deployment.
+    What was found is found again at once, as long as the directory stays as it is. Raises ModelNotFound, and
+    DeploymentNotRunning for a deployment.
     """
+    key = (tenant_id, model)
+    found: CallTarget | RouteEntry | None = directory.resolved.get(key)
+    if found is None:
+        found = directory.resolved[key] = _resolve(directory, tenant_id, model)
+    return found
+
+
+def _resolve(directory: Directory, tenant_id: str, model: str) -> CallTarget | RouteEntry:
     named = directory.named(tenant_id, model)
     if isinstance(named, DeploymentEntry):
         return _direct(directory, named, "", model)

@@ -33,6 +33,8 @@ class Upstream:
     secret: str | None = field(repr=False)
     stream_usage: bool = True
     max_concurrency: int | None = None
+    heads: dict[object, bytes] = field(default_factory=dict, compare=False, repr=False)
+    """Lines of request heads that were made before."""
 
 
 def upstream_from(deployment: DeploymentEntry) -> Upstream:

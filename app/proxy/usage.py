@@ -11,7 +11,7 @@ What an upstream does not say stays unknown; zero is said.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -57,6 +57,28 @@ class _Usage(_Counts, gc=False):
     output_tokens_details: _Details | None = None
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_TOKENS)] | None
+
+
+class _SoundDetails(msgspec.Struct, gc=False):
+    cached_tokens: Count = None
+    reasoning_tokens: Count = None
+
+
+class _Sound(msgspec.Struct, gc=False):
+    """What nearly every upstream reports, checked while it is decoded; anything else is read member by member."""
+
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    input_tokens: Count = None
+    output_tokens: Count = None
+    prompt_tokens_details: _SoundDetails | None = None
+    completion_tokens_details: _SoundDetails | None = None
+    input_tokens_details: _SoundDetails | None = None
+    output_tokens_details: _SoundDetails | None = None
+
+
+_SOUND_DECODER = msgspec.json.Decoder(_Sound)
 _DECODER = msgspec.json.Decoder(_Usage)
 _DECODER_WITHOUT_DETAILS = msgspec.json.Decoder(_Counts)
 
@@ -100,14 +122,31 @@ def usage_of(answer: Members, counting: Counting) -> TokenUsage | None:
     """The usage of a whole answer, wherever it stands; None when there is none, or no usable count in it."""
     raw = answer.get("usage")
     if counting is Counting.ALL:
-        found = None if raw is None else _decoded(raw)
-        usage = None if found is None else _stated(found)
-        return None if usage == _NOTHING else usage
+        return None if raw is None else _usage_in(raw)
     reader = UsageReader(counting)
     reader.feed(raw)
     if reader.usage is None and counting is Counting.INPUT_ONLY and "meta" in answer:
         reader.feed((members_of(answer["meta"]) or {}).get("tokens"))
     return reader.usage
+
+
+def _usage_in(raw: msgspec.Raw) -> TokenUsage | None:
+    try:
+        said = _SOUND_DECODER.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = _decoded(raw)
+        usage = None if found is None else _stated(found)
+    else:
+        prompt, completion = said.prompt_tokens, said.completion_tokens
+        before = said.prompt_tokens_details or said.input_tokens_details
+        after = said.completion_tokens_details or said.output_tokens_details
+        usage = TokenUsage(
+            said.input_tokens if prompt is None else prompt,
+            said.output_tokens if completion is None else completion,
+            None if before is None else before.cached_tokens,
+            None if after is None else after.reasoning_tokens,
+        )
+    return None if usage == _NOTHING else usage
 
 
 def _stated(found: _Counts) -> TokenUsage:
