@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from queue import SimpleQueue
 from threading import Lock, Thread
-from typing import BinaryIO, overload
+from typing import BinaryIO
 
-import msgspec
-
+from app.domain.usage import TokenUsage
+from app.kit import json
 from app.kit.clock import unix_milliseconds
 from app.proxy.call import Call
 
@@ -28,42 +29,11 @@ _WRITE_BYTES = 4096
 """A write of at most this size into a pipe is whole: lines of several processes do not mix (PIPE_BUF, Linux)."""
 
 
-class AccessLine(msgspec.Struct, omit_defaults=True):
-    """The fields of a line, in this order; what is not known is left out."""
-
-    time: str
-    request_id: str
-    method: str
-    endpoint: str
-    status_code: int
-    outcome: str
-    total_ms: float
-    request_bytes: int
-    response_bytes: int
-    client_request_id: str | None = None
-    peer: str | None = None
-    tenant_id: str | None = None
-    api_key_id: str | None = None
-    model: str | None = None
-    deployment_id: str | None = None
-    route_id: str | None = None
-    error_code: str | None = None
-    error_detail: str | None = None
-    attempts: int = 0
-    connect_ms: float | None = None
-    first_byte_ms: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
 class AccessLog:
     """Lines for one stream; with None it only counts. `dropped` is how many lines were lost."""
 
     def __init__(self, stream: BinaryIO | None, *, pending_bytes: int = PENDING_BYTES) -> None:
         self.dropped = 0
-        self._encoder = msgspec.json.Encoder()
         self._clock = _Clock()
         self._lines: list[bytes] = []
         self._lines_bytes = 0
@@ -73,7 +43,7 @@ class AccessLog:
         """Log a call that has ended; returns at once."""
         if self._writer is None:
             return
-        line = self._encoder.encode(_line(call, self._clock.now())) + b"\n"
+        line = _line(call, self._clock.now()).encode(errors="replace")
         self._lines.append(line)
         self._lines_bytes += len(line)
         if self._lines_bytes >= FLUSH_BYTES:
@@ -169,45 +139,65 @@ def _pieces(lines: list[bytes]) -> list[bytes]:
     return [*pieces, b"".join(piece)]
 
 
-def _line(call: Call, time: str) -> AccessLine:
-    exchange, target, principal = call.exchange, call.target, call.principal
-    line = AccessLine(
-        time=time,
-        request_id=call.request_id,
-        method=exchange.method,
-        endpoint=call.endpoint,
-        status_code=call.status_code,
-        outcome=call.outcome.value,
-        total_ms=_milliseconds(call.seconds()),
-        request_bytes=exchange.request_bytes,
-        response_bytes=exchange.response_bytes,
-        client_request_id=call.client_request_id,
-        peer=exchange.peer,
-        error_code=call.error_code,
-        error_detail=call.error_detail,
-        attempts=call.attempts,
+def _line(call: Call, time: str) -> str:
+    """The fields that every line has first, then those that are known of this call."""
+    exchange, usage = call.exchange, call.usage
+    line = (
+        f'{{"time":"{time}","request_id":"{call.request_id}","method":"{exchange.method}","endpoint":"{call.endpoint}",'
+        f'"status_code":{call.status_code},"outcome":"{call.outcome._value_}","total_ms":{call.seconds() * 1000:.3f},'
+        f'"request_bytes":{exchange.request_bytes},"response_bytes":{exchange.response_bytes}'
+        f"{_who(call)}{_where(call)}"
     )
-    if principal is not None:
-        line.tenant_id, line.api_key_id = principal.tenant_id, principal.api_key_id
-    if call.model is not None:
-        line.model = call.model[:_MODEL_LENGTH]
-    if target is not None:
-        line.deployment_id = target.deployment.id
-        line.route_id = target.route.id if target.route else None
-        line.connect_ms, line.first_byte_ms = (
-            _milliseconds(call.connect_seconds),
-            _milliseconds(call.first_byte_seconds),
-        )
-    if call.usage is not None:
-        line.input_tokens, line.output_tokens = call.usage.input_tokens, call.usage.output_tokens
-        line.cached_input_tokens = call.usage.cached_input_tokens
-        line.reasoning_tokens = call.usage.reasoning_tokens
-    return line
+    if usage is not None:
+        line += _counts(usage)
+    if call.client_request_id is not None:  # of characters that need no escaping
+        line += f',"client_request_id":"{call.client_request_id}"'
+    if call.error_code is not None:
+        line += f',"error_code":{_quoted(call.error_code)}'
+    if call.error_detail is not None:
+        line += f',"error_detail":{_quoted(call.error_detail)}'
+    return line + "}\n"
 
 
-@overload
-def _milliseconds(seconds: float) -> float: ...
-@overload
-def _milliseconds(seconds: None) -> None: ...
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else int(seconds * 1_000_000) / 1000
+def _who(call: Call) -> str:
+    principal = call.principal
+    if principal is None:
+        return _who_text(call.exchange.peer, None, None, call.model)
+    return _who_text(call.exchange.peer, principal.tenant_id, principal.api_key_id, call.model)
+
+
+@lru_cache(maxsize=4_096)
+def _who_text(peer: str | None, tenant_id: str | None, api_key_id: str | None, model: str | None) -> str:
+    """The same for every call of a key to a model."""
+    shown = {"peer": peer, "tenant_id": tenant_id, "api_key_id": api_key_id, "model": model and model[:_MODEL_LENGTH]}
+    return "".join(f',"{name}":{_quoted(value)}' for name, value in shown.items() if value is not None)
+
+
+def _where(call: Call) -> str:
+    target = call.target
+    if target is None:
+        return ""
+    text = f',"deployment_id":"{target.deployment.id}","attempts":{call.attempts}'
+    if target.route is not None:
+        text += f',"route_id":"{target.route.id}"'
+    if call.queue_seconds:
+        text += f',"queue_ms":{call.queue_seconds * 1000:.3f}'
+    if call.connect_seconds:
+        text += f',"connect_ms":{call.connect_seconds * 1000:.3f}'
+    if call.first_byte_seconds is not None:
+        text += f',"first_byte_ms":{call.first_byte_seconds * 1000:.3f}'
+    return text
+
+
+def _counts(usage: TokenUsage) -> str:
+    input_tokens, output_tokens, cached, reasoning = usage
+    text = "" if input_tokens is None else f',"input_tokens":{input_tokens}'
+    if output_tokens is not None:
+        text += f',"output_tokens":{output_tokens}'
+    if cached is not None:
+        text += f',"cached_input_tokens":{cached}'
+    return text if reasoning is None else f'{text},"reasoning_tokens":{reasoning}'
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text).decode()

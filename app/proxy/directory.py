@@ -11,8 +11,9 @@ removed, so that a read that took long cannot bring back a revoked key.
 
 from __future__ import annotations
 
+# TYP
 from collections.abc import Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from app.domain.directory import ApiKeyEntry, DeploymentEntry, Entry, KeyProof, RouteEntry, TenantEntry
 from app.kit.logging import get_logger

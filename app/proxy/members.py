@@ -18,6 +18,7 @@ _DECODER = msgspec.json.Decoder(Members)
 _ENCODER = msgspec.json.Encoder()
 _BEFORE_KEY = b",{ \t\r\n"
 """What stands before a key, and never before a quote within a string."""
+_SPACE = ord(" ")
 _COLON = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
 _KEY = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+"(?:[^"\\]|\\.)*+"' + _COLON.pattern)
 _FALSY = frozenset({b"null", b"false", b'""', b"{}", b"[]", b"0"})
@@ -64,13 +65,19 @@ def span_of(data: bytes, members: Members, name: str) -> tuple[int, int] | None:
     if found is None:
         return None
     raw = bytes(found)
-    key = b'"%b":%b' % (name.encode(), raw)
-    at = data.find(key)
-    if at > 0 and data[at - 1] in _BEFORE_KEY and data.find(b"{", 1, at) < 0 and data.find(b"[", 0, at) < 0:
-        end = at + len(key)  # no array or object goes before it, as in nearly every answer
-        return end - len(raw), end
-    start = _start_by_walking(data, members, name)
+    start = _start_near_the_front(data, b'"%b":' % name.encode())
+    if start is None or not data.startswith(raw, start):
+        start = _start_by_walking(data, members, name)
     return (start, start + len(raw)) if start is not None and data.startswith(raw, start) else None
+
+
+def _start_near_the_front(data: bytes, key: bytes) -> int | None:
+    """Where the value starts if no array or object goes before it, as in nearly every answer."""
+    at = data.find(key)
+    if at < 1 or data[at - 1] not in _BEFORE_KEY or data.find(b"{", 1, at) >= 0 or data.find(b"[", 0, at) >= 0:
+        return None
+    start = at + len(key)
+    return start + 1 if data[start] == _SPACE else start
 
 
 def _start_by_walking(data: bytes, members: Members, name: str) -> int | None:

@@ -61,7 +61,7 @@ async def refused_by_upstream(
 async def answer_whole(
     call: Call, endpoint: Endpoint, response: UpstreamResponse, limits: ProxyLimits, model: str
 ) -> None:
-    """Pass on one JSON object, with the caller's name for the model. Raises the error for anything else, before anything has been sent."""
+    """Pass on one JSON object, its model under the caller's name. Raises the error for anything else, unanswered."""
     body = await response.read(limits.media_bytes if endpoint.media else limits.response_bytes)
     members = members_of(body)
     if members is None:

@@ -19,7 +19,7 @@ PADDING = b" " * (json.PARSED_WHOLE_BYTES + 1)
 
 def refused(data: bytes) -> bool:
     try:
-        json.check_body(data)
+        json.check_forwarded(data)
     except InvalidRequest:
         return True
     return False
