@@ -102,12 +102,13 @@ class _Socket:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", action="store_true")
-    profile = parser.parse_args().profile
+    parser.add_argument("--kilobytes", type=float, default=1.5, help="of the user's message (1.5)")
+    asked = parser.parse_args()
     with running_cluster() as cluster:
-        uvloop.run(_measure(cluster, profile=profile))
+        uvloop.run(_measure(cluster, profile=asked.profile, kilobytes=asked.kilobytes))
 
 
-async def _measure(cluster: Any, *, profile: bool) -> None:
+async def _measure(cluster: Any, *, profile: bool, kilobytes: float) -> None:
     store = Store(make_engine(await cluster.make_database(), pool_size=2))
     plane, pool, text = await _plane(store)
     loop = asyncio.get_running_loop()
@@ -116,7 +117,13 @@ async def _measure(cluster: Any, *, profile: bool) -> None:
 
     async def connect(origin: Any, _seconds: float) -> UpstreamConnection:
         connection = UpstreamConnection(origin, pool, pool._limits)  # noqa: SLF001
-        connection.connection_made(Transport(lambda _: loop.call_soon(connection.data_received, reply)))
+
+
+        def sent(data: bytes) -> None:
+            if data.startswith(b"POST"):
+                loop.call_soon(connection.data_received, reply)
+
+        connection.connection_made(Transport(sent))
         pool._open.add(connection)  # noqa: SLF001
         return connection
 
@@ -132,7 +139,7 @@ async def _measure(cluster: Any, *, profile: bool) -> None:
 
     client = HardenedProtocol(config, ServerState(), {DISPATCH_KEY: plane.dispatch}, loop)
     client.connection_made(Transport(answered))
-    content = "Tell me something about the weather in the mountains. " * 28
+    content = "Tell me something about the weather in the mountains. " * round(kilobytes * 1000 / 54)
     body = chat("support-bot", temperature=0.7, max_tokens=100)
     body["messages"] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}]
     sent = request(body, key=text)
