@@ -50,6 +50,7 @@ class AccessLine(msgspec.Struct, omit_defaults=True):
     error_code: str | None = None
     error_detail: str | None = None
     attempts: int = 0
+    queue_ms: float | None = None
     connect_ms: float | None = None
     first_byte_ms: float | None = None
     input_tokens: int | None = None
@@ -191,6 +192,8 @@ def _line(call: Call, time: str) -> AccessLine:
         line.tenant_id, line.api_key_id = principal.tenant_id, principal.api_key_id
     if call.model is not None:
         line.model = call.model[:_MODEL_LENGTH]
+    if call.queue_seconds:
+        line.queue_ms = _milliseconds(call.queue_seconds)
     if target is not None:
         line.deployment_id = target.deployment.id
         line.route_id = target.route.id if target.route else None
