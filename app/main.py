@@ -22,10 +22,11 @@ from app.control.openapi import build_document, render
 from app.errors import NotFound
 from app.http1.asgi import ExchangeApp
 from app.http1.exchange import Handler
-from app.http1.server import DIRECT_KEY, DISPATCH_KEY
+from app.http1.server import DIRECT_KEY, DISPATCH_KEY, ERROR_SHAPE_KEY
 from app.kit.error_body import error_body
 from app.lifespan import Process, ProcessOptions, Role, opened
 from app.lifespan.signals import draining_first, leaving_with_parent
+from app.proxy.endpoints import error_shape
 from app.proxy.openapi import fragment
 from app.settings import Settings
 
@@ -74,7 +75,11 @@ class Application:
         async with opened(self._settings, self._options) as process:
             self._process = process
             with draining_first(process.drain), leaving_with_parent():
-                yield {DISPATCH_KEY: self._dispatch, DIRECT_KEY: not self._settings.web.cors_origins}
+                yield {
+                    DISPATCH_KEY: self._dispatch,
+                    DIRECT_KEY: not self._settings.web.cors_origins,
+                    ERROR_SHAPE_KEY: error_shape,
+                }
             self._process = None
 
     def _context(self) -> ControlContext | None:

@@ -6,6 +6,11 @@
 `write` cannot wait and `send` must be awaited, so a pump stands between them; above the high-water mark
 it pauses the exchange's source. ASGI has no way to break a response off: `abort` ends the application
 with the response incomplete, which makes every server close the connection.
+
+A known limit of this carrier: that a client has left comes in turn, behind what it has sent. Within an upload that
+the upstream does not take, nobody asks for more, so a leaving is noticed only when the upstream goes on or its
+deadline ends the attempt. Asking ahead would not help: servers stop reading a client whose bytes nobody takes, and
+the end of a connection waits behind those bytes. The protocol class looks at the socket itself.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ async def connect(
     seconds: float,
     max_addresses: int,
 ) -> ProtocolT:
-    """A connected protocol. Raises UpstreamBroken and UpstreamTooSlow, both with nothing sent."""
+    """A connected protocol. Raises UpstreamBroken, UpstreamTooSlow and Unavailable, all with nothing sent."""
     plain = origin.scheme == "http"
     try:
         async with asyncio.timeout(seconds):
@@ -42,7 +42,7 @@ async def connect(
     except ssl.SSLError as failure:
         raise failures.untrusted(failure) from failure
     except (OSError, NameUnresolved, UnicodeError) as failure:
-        raise failures.unreachable(failure) from failure
+        raise failures.not_connected(failure) from failure
 
 
 async def _connect_to_one(

@@ -15,13 +15,18 @@ go to another target; once True a POST must not be repeated, it may have been ca
     upstream_invalid_response       not an HTTP/1.1 response we accept
     upstream_response_too_large     more body than the caller wanted
     upstream_dropped                we closed it ourselves: `UpstreamResponse.close`, or the pool is closed
+    gateway_exhausted               this host has no descriptor, port or memory left for a connection: Unavailable,
+                                    because it says nothing about the upstream
 
 The public texts name no address; what the socket or the parser said is in `detail`.
 """
 
 from __future__ import annotations
 
-from app.errors import UpstreamFailed, UpstreamTimeout
+import errno
+import os
+
+from app.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamTimeout
 
 
 class UpstreamBroken(UpstreamFailed):
@@ -36,6 +41,25 @@ class UpstreamTooSlow(UpstreamTimeout):
     def __init__(self, message: str, *, code: str, sent: bool) -> None:
         super().__init__(message, code=code)
         self.sent = sent
+
+
+def not_connected(failure: BaseException) -> GatewayError:
+    """For whatever kept a connection from being made."""
+    if _is_exhaustion(failure):
+        text = "This gateway has no more connections to give. Try again."
+        return Unavailable(text, code="gateway_exhausted", detail=_describe(failure), retry_after_seconds=1)
+    return unreachable(failure)
+
+
+def _is_exhaustion(failure: BaseException) -> bool:
+    """Of this host. A lookup that can open no socket only says that there is no such name, so that is tried."""
+    if isinstance(failure, OSError):
+        return failure.errno in _EXHAUSTED
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return True
+    return False
 
 
 def unreachable(failure: BaseException) -> UpstreamBroken:
@@ -92,6 +116,7 @@ def pool_closed() -> UpstreamBroken:
     return UpstreamBroken("The gateway is shutting down.", code="upstream_dropped", sent=False)
 
 
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 _NO_CONNECTION = "No connection to the upstream could be made."
 
 

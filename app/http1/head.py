@@ -62,6 +62,14 @@ def parse_target(target: bytes) -> tuple[str, bytes]:
     return (unquote(path) if "%" in path else path), query
 
 
+def path_of(target: bytes) -> str:
+    """The path of what has come of a target; "" where nothing can be said of it."""
+    try:
+        return parse_target.__wrapped__(target)[0]  # not remembered: it may be long, and serves nobody
+    except InvalidRequest:
+        return ""
+
+
 def expects_continue(version: str, fields: Fields) -> bool:
     return version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.errors import GatewayError
 from app.http1.exchange import Header
@@ -60,19 +60,32 @@ def check_headers(headers: Sequence[Header]) -> None:
     content_length(headers)
 
 
-def error_response(error: GatewayError, request_id: str) -> tuple[int, list[Header], bytes]:
-    """OpenAI's error shape: status code, headers and body."""
-    body = error_body(error)
+ErrorShape = Callable[[str, GatewayError, str], tuple[Sequence[Header], bytes]]
+"""Path ("" where none is known), error and request id → the headers beside the usual ones, and the body."""
+
+
+def openai_shape(_path: str, error: GatewayError, _request_id: str) -> tuple[Sequence[Header], bytes]:
+    return (), error_body(error)
+
+
+def error_response(
+    error: GatewayError, request_id: str, shape: ErrorShape = openai_shape, path: str = ""
+) -> tuple[int, list[Header], bytes]:
+    """Status code, headers and body, as the callers of `path` read errors."""
+    more, body = shape(path, error, request_id)
     headers: list[Header] = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"x-request-id", request_id.encode()),
+        *more,
         *error_headers(error),
     ]
     return status_code_of(error), headers, body
 
 
-def refusal(error: GatewayError, request_id: str, default_lines: bytes) -> bytes:
+def refusal(
+    error: GatewayError, request_id: str, default_lines: bytes, shape: ErrorShape = openai_shape, path: str = ""
+) -> bytes:
     """A whole response that says the connection ends here."""
-    status_code, headers, body = error_response(error, request_id)
+    status_code, headers, body = error_response(error, request_id, shape, path)
     return b"".join((STATUS_LINES[status_code], default_lines, header_lines(headers), CLOSE, b"\r\n", body))

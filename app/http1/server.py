@@ -48,16 +48,25 @@ from app.http1.head import (
     header_bytes,
     malformed,
     parse_target,
+    path_of,
     without_upgrade,
 )
 from app.http1.limits import ServerLimits
 from app.http1.response import CONTINUE, refusal
-from app.http1.shared import DIRECT_KEY, DISPATCH_KEY, LIMITS_KEY, REQUEST_ID_KEY, Shared
+from app.http1.shared import DIRECT_KEY, DISPATCH_KEY, ERROR_SHAPE_KEY, LIMITS_KEY, REQUEST_ID_KEY, Shared
 from app.http1.sockets import has_hung_up, tune
 from app.http1.timers import NEVER
 from app.kit.logging import get_logger
 
-__all__ = ["DIRECT_KEY", "DISPATCH_KEY", "LIMITS_KEY", "REQUEST_ID_KEY", "HardenedProtocol", "ServerLimits"]
+__all__ = [
+    "DIRECT_KEY",
+    "DISPATCH_KEY",
+    "ERROR_SHAPE_KEY",
+    "LIMITS_KEY",
+    "REQUEST_ID_KEY",
+    "HardenedProtocol",
+    "ServerLimits",
+]
 
 log = get_logger(__name__)
 _SLICE_BYTES = 4_096
@@ -473,7 +482,9 @@ class HardenedProtocol(HttpToolsProtocol):
                 self._write_refusal(error)
 
     def _write_refusal(self, error: GatewayError) -> None:
-        self.transport.write(refusal(error, self.new_request_id(), self.default_lines()))
+        path = path_of(self.url) if self._phase != _AWAIT else ""
+        lines = self.default_lines()
+        self.transport.write(refusal(error, self.new_request_id(), lines, self._shared.error_shape, path))
         self._linger()
 
     def _linger(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.http1.exchange import Dispatch, Header
 from app.http1.limits import ServerLimits
-from app.http1.response import header_lines
+from app.http1.response import ErrorShape, header_lines, openai_shape
 from app.http1.timers import Wheel
 from app.kit.ids import new_id
 
@@ -19,6 +19,8 @@ DISPATCH_KEY = "http1.dispatch"
 """A `Dispatch`: which requests are data plane, and their handlers."""
 DIRECT_KEY = "http1.direct"
 """bool, default True. False: those go through ASGI like everything else."""
+ERROR_SHAPE_KEY = "http1.error_shape"
+"""`ErrorShape`, OpenAI's where absent: how what is refused before any handler is told to the callers of a path."""
 LIMITS_KEY = "http1.limits"
 """`ServerLimits`, default values where absent."""
 REQUEST_ID_KEY = "http1.new_request_id"
@@ -30,12 +32,13 @@ _SHARED_KEY = "http1.shared"
 class Shared:
     """One a server."""
 
-    __slots__ = ("_default_headers", "_default_lines", "dispatch", "limits", "new_request_id", "wheel")
+    __slots__ = ("_default_headers", "_default_lines", "dispatch", "error_shape", "limits", "new_request_id", "wheel")
 
     def __init__(self, app_state: dict[str, Any]) -> None:
         self.dispatch: Dispatch = _nothing_is_direct
         if app_state.get(DIRECT_KEY, True):
             self.dispatch = app_state.get(DISPATCH_KEY, _nothing_is_direct)
+        self.error_shape: ErrorShape = app_state.get(ERROR_SHAPE_KEY, openai_shape)
         self.limits: ServerLimits = app_state.get(LIMITS_KEY, ServerLimits())
         self.new_request_id: Callable[[], str] = app_state.get(REQUEST_ID_KEY, lambda: new_id("req"))
         self.wheel = Wheel.of_running_loop()

@@ -6,7 +6,7 @@
      │           │                        ┘ and it refused the connection, the same once more
      ▼           ├── 429, 5xx but 501     ┐ another target of the route, inside its budget, where the body can be
   503, 429       ├── no head in time      ┘ sent again
-                 └── broken after sending, not HTTP, 4xx, 501: the caller is told
+                 └── broken after sending, not HTTP, 4xx, 501, 5xx about the request: the caller is told
 
 A second attempt comes only before the first byte of an answer, and each target is tried once. What broke after the
 request was sent may have been carried out; what we gave up ourselves, or was refused, is not being carried out.
@@ -14,6 +14,7 @@ request was sent may have been carried out; what we gave up ourselves, or was re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from app.domain.directory import RouteEntry
@@ -27,7 +28,7 @@ from app.proxy.call import Call
 from app.proxy.calls import Calls
 from app.proxy.directory import Directory
 from app.proxy.endpoints import Endpoint
-from app.proxy.errors import names_usage_option, wait_asked
+from app.proxy.errors import is_about_the_request, names_usage_option, wait_asked
 from app.proxy.limits import ProxyLimits
 from app.proxy.relay import error_text
 from app.proxy.request import AnyRequest
@@ -40,6 +41,8 @@ _ASK_FOR_JSON: Sequence[Header] = (_SEND_JSON, (b"accept", b"application/json"))
 _ASK_FOR_STREAM: Sequence[Header] = (_SEND_JSON, (b"accept", b"text/event-stream"))
 _ACCEPT_ANY: Header = (b"accept", b"*/*")
 _MAY_REFUSE_A_MEMBER = frozenset({400, 422})
+_REASON_SECONDS = 1.0
+"""How long the body of a 5xx is waited for before another target is asked."""
 _BUSY_SECONDS = 1.0
 """What a 429 without Retry-After asks for."""
 _NOT_THE_UPSTREAMS = frozenset({"upstream_address_refused", "upstream_dropped"})
@@ -112,7 +115,7 @@ class Attempts:
             if ask_usage and await self._may_refuse_usage(response):
                 doubted = target.upstream
                 continue
-            if _says_not_now(response.status_code) and request.resendable:
+            if response.status_code >= 429 and request.resendable and await self._says_not_now(response):
                 another = self._another(call, target)
                 if another is not None:
                     response.close()
@@ -178,6 +181,7 @@ class Attempts:
                 request.body_for(target.served_model, ask_usage=ask_usage),
                 self._limits.deadlines,
             )
+            not_now = response.status_code >= 429 and await self._says_not_now(response)
         except (UpstreamBroken, UpstreamTooSlow) as failure:
             self._note_failure(target, failure, probing=probing)
             raise
@@ -188,8 +192,8 @@ class Attempts:
                 raise
             message = "This deployment's upstream cannot be called as it is set up."
             raise UpstreamFailed(message, code="upstream_refused", detail=str(other), retryable=False) from other
-        if health.troubled or response.status_code >= 429:
-            self._note_answer(target, response)
+        if health.troubled or not_now:
+            self._note_answer(target, response, not_now=not_now)
         return response
 
     def _note_failure(self, target: CallTarget, failure: UpstreamBroken | UpstreamTooSlow, *, probing: bool) -> None:
@@ -199,12 +203,11 @@ class Attempts:
         elif probing:
             self._health.unanswered(target)
 
-    def _note_answer(self, target: CallTarget, response: UpstreamResponse) -> None:
-        status_code = response.status_code
-        if not _says_not_now(status_code):
+    def _note_answer(self, target: CallTarget, response: UpstreamResponse, *, not_now: bool) -> None:
+        if not not_now:
             self._health.answered(target)
             return
-        busy = status_code == 429
+        busy = response.status_code == 429
         self._calls.counters.failed_attempts["upstream_busy" if busy else "upstream_error"] += 1
         self._health.answered(target) if busy else self._health.failed(target)
         wait = wait_asked(response.header)
@@ -243,7 +246,13 @@ class Attempts:
             return False
         return names_usage_option(await error_text(response, self._limits))
 
-
-def _says_not_now(status_code: int) -> bool:
-    """Whether an answer is about the upstream's state and not about the request: another may do better."""
-    return status_code >= 429 and (status_code == 429 or (status_code >= 500 and status_code != 501))
+    async def _says_not_now(self, response: UpstreamResponse) -> bool:
+        """Whether an answer is about the upstream's state and not about the request: another may do better."""
+        status_code = response.status_code
+        if status_code < 500 or status_code == 501:
+            return status_code == 429
+        try:
+            async with asyncio.timeout(_REASON_SECONDS):
+                return not is_about_the_request(await error_text(response, self._limits))
+        except TimeoutError:
+            return True

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.errors import GatewayError
+from app.http1.exchange import Header
 from app.proxy.dialect import CHAT, MEDIA, MESSAGES, RESPONSES, Dialect
 from app.proxy.usage import Counting
 
@@ -81,6 +84,13 @@ def dialect_of(path: str) -> Dialect:
     """How errors are told to who calls `path`, whether it exists or not."""
     speaks_messages = path == MESSAGES_ENDPOINT.path or path.startswith(f"{MESSAGES_ENDPOINT.path}/")
     return MESSAGES if speaks_messages else CHAT
+
+
+def error_shape(path: str, error: GatewayError, request_id: str) -> tuple[Sequence[Header], bytes]:
+    """How an error that comes before there is a call is told to who calls `path`: a `response.ErrorShape`."""
+    dialect = dialect_of(path)
+    more = ((b"request-id", request_id.encode()),) if dialect is MESSAGES else ()
+    return more, dialect.error_body(error, request_id)
 
 
 def is_stored_response(path: str) -> bool:

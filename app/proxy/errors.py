@@ -8,7 +8,7 @@
     413, 415            the same
     429                 429 with the wait that the upstream asks for
     other 4xx           400 with the upstream's message, code and parameter: it is about this request
-    5xx                 502
+    5xx                 502; 400 when its code says that the request is too long or its content is refused
 
 Servers write errors as `{"error": {…}}`, `{"error": "…"}`, `{"message": …}`, `{"detail": …}`, with
 integer codes, in a list, or with another such object as text inside `message` (litellm#6578).
@@ -44,6 +44,8 @@ class Reported:
     code: str | None = None
     param: str | None = None
     status_code: int | None = None
+    about_request: bool = False
+    """By its code or type another upstream would say the same, whatever the status."""
 
 
 def refusal(
@@ -77,7 +79,24 @@ def reported(body: bytes, *, secret: str | None) -> Reported:
     code = _text(found.get("code"), _CODE_LENGTH)
     if code is not None and code.isdigit():
         code = None
-    return Reported(message, code, _text(found.get("param"), _CODE_LENGTH), _status_code(found))
+    about = next((word for word in (code, _text(found.get("type"), _CODE_LENGTH)) if word in _ABOUT_THE_REQUEST), None)
+    code = code or (about and _ABOUT_THE_REQUEST[about])
+    return Reported(message, code, _text(found.get("param"), _CODE_LENGTH), _status_code(found), about is not None)
+
+
+_ABOUT_THE_REQUEST = {
+    "context_length_exceeded": "context_length_exceeded",
+    "exceed_context_size_error": "context_length_exceeded",  # llama.cpp's type, beside a number as code
+    "content_filter": "content_filter",  # Azure's
+    "content_policy_violation": "content_filter",  # OpenAI's, of images
+    **dict.fromkeys(("data_inspection_failed", "DataInspectionFailed"), "content_filter"),  # Model Studio's
+}
+"""Code or type of an upstream → the code of the error where it gives none itself."""
+
+
+def is_about_the_request(body: bytes) -> bool:
+    """Whether an upstream's error of whatever status says that the request is too long or its content refused."""
+    return reported(body, secret=None).about_request
 
 
 def holds_secret(data: bytes, secret: str | None) -> bool:
@@ -108,7 +127,7 @@ def _error(status_code: int, found: Reported, wait_seconds: float | None) -> err
         return _misconfigured(status_code, found)
     if status_code == 408:
         return errors.UpstreamTimeout("The upstream gave up waiting for the request.")
-    if status_code < 500:
+    if status_code < 500 or found.about_request:
         return _about_this_request(status_code, found)
     message = found.message or f"The upstream failed with status {status_code}."
     return errors.UpstreamFailed(message, retry_after_seconds=wait_seconds)

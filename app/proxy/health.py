@@ -3,10 +3,11 @@
     outcome of an attempt                                  counts as
     no connection, no answer in time, broken before it,
     no HTTP, 5xx                                           a failure; 2 in a row make it doubtful, 5 open the breaker
-    anything else, 429 and 501 too                         an answer: it lives
+    anything else, 429, 501, 5xx about the request too     an answer: it lives
     429, or 5xx with Retry-After                           busy until then (429 without one: a second): routes
                                                            choose others
-    the client left, our own address policy or request     nothing: it says nothing about the upstream
+    the client left, our own address policy, request or    nothing: it says nothing about the upstream
+    lack of descriptors
 
 Only outcomes before the first byte of an answer count: what happens to one answer later is that call's own. Whoever
 is well has no entry here, so a healthy process asks an empty dictionary. A deployment whose address or

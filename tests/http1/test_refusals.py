@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from app.http1.exchange import Exchange
+from app.errors import GatewayError
+from app.http1.exchange import Exchange, Header
 from app.http1.limits import ServerLimits
 from tests.http1.conftest import Serve
 from tests.http1.handlers import echo, request
@@ -282,3 +283,48 @@ async def test_a_handler_is_told_that_the_rest_of_the_body_is_unusable(serve: Se
         await client.send(b"POST /v1/echo HTTP/1.1\r\n" + CHUNKED + b"\r\n1\r\na\r\nzz\r\n")
         await refused(client, 400, "malformed_request")
     assert len(failures) == 1
+
+
+def named(path: str, error: GatewayError, request_id: str) -> tuple[list[Header], bytes]:
+    """A shape that shows what it was given."""
+    return [(b"x-path", path.encode())], json.dumps([error.code, request_id]).encode()
+
+
+HEAD = b"POST /v1/echo?a=1 HTTP/1.1\r\nHost: a\r\n"
+TOLD_TO = {
+    "a long query": (b"GET /v1/echo?" + b"q" * 64_000, 414, b"/v1/echo"),
+    "a long header": (HEAD + b"X: " + b"v" * 40_000, 431, b"/v1/echo"),
+    "too many headers": (HEAD + b"X: v\r\n" * 130 + b"\r\n", 431, b"/v1/echo"),
+    "two hosts": (HEAD + b"Host: b\r\n\r\n", 400, b"/v1/echo"),
+    "broken framing": (HEAD + b"Content-Length: x\r\n\r\n", 400, b"/v1/echo"),
+    "an escaped path": (b"GET /v1/%65cho HTTP/1.1\r\n\r\n", 400, b"/v1/echo"),
+    "a target of another form": (b"GET http://a/v1/echo HTTP/1.1\r\nHost: a\r\n\r\n", 400, b""),
+    "no request at all": (b"nonsense\r\n\r\n", 400, b""),
+    "behind an answered request": (request() + HEAD + b"Host: b\r\n\r\n", 400, b"/v1/echo"),
+    "nonsense behind an answered request": (request() + b"nonsense\r\n\r\n", 400, b""),
+}
+
+
+@pytest.mark.parametrize("name", TOLD_TO)
+async def test_a_refusal_has_the_shape_of_its_path_where_that_is_known(serve: Serve, name: str) -> None:
+    data, status_code, path = TOLD_TO[name]
+    served = await serve(echo, error_shape=named)
+    async with await served.connect() as client:
+        await client.send_in_pieces(*[data[at : at + 4_096] for at in range(0, len(data), 4_096)])
+        response = await client.response()
+        if "behind" in name:
+            assert response.status_code == 200
+            response = await client.response()
+        assert (response.status_code, response.header(b"x-path")) == (status_code, path)
+        assert json.loads(response.body)[1] == (response.header(b"x-request-id") or b"").decode()
+        assert await client.until_closed() == b""
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_what_does_not_come_in_time_is_refused_in_the_shape_of_its_path(serve: Serve) -> None:
+    served = await serve(echo, error_shape=named, limits=ServerLimits(head_seconds=0.1, body_stall_seconds=0.1))
+    for path, rest in ((b"/v1/echo", b"X: "), (b"/other", b"Content-Length: 9\r\n\r\nx")):
+        async with await served.connect() as client:
+            await client.send(b"POST %b HTTP/1.1\r\nHost: a\r\n%b" % (path, rest))
+            response = await client.response()
+            assert (response.status_code, response.header(b"x-path")) == (408, path)

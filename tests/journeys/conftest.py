@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import Gateway, model_servers, running, until
+from tests.support.openai_server import OpenAIServer
 
 MODEL = "smollm2-135m-instruct"
 
@@ -43,6 +44,13 @@ def make_tenant(gateway: Gateway, name: str) -> Tenant:
 def make_local_connection(gateway: Gateway, name: str = "this-host") -> str:
     made = gateway.create("/connections", name=name, provider="local", settings={"tenants": ["*"]})
     return str(made["id"])
+
+
+def connect(gateway: Gateway, server: OpenAIServer) -> str:
+    """The name of a connection to a server that already runs."""
+    settings, credentials = {"base_url": server.base_url}, {"api_key": server.api_key}
+    about = {"name": "told", "provider": "openai_compatible", "settings": settings, "credentials": credentials}
+    return str(gateway.create("/connections", **about)["name"])
 
 
 def deploy(gateway: Gateway, tenant: Tenant, name: str, **more: Any) -> str:

@@ -138,6 +138,11 @@ STAYS = {
     "400": (says(b"400 Bad"), 400),
     "context overflow": (says(b"400 Bad", body=b'{"error":{"message":"long","code":"context_length_exceeded"}}'), 400),
     "content filter": (says(b"400 Bad", body=b'{"error":{"message":"no","code":"content_filter"}}'), 400),
+    "context overflow as 500": (
+        says(b"500 Oops", body=b'{"error":{"message":"long","type":"exceed_context_size_error","code":500}}'),
+        400,
+    ),
+    "content filter as 503": (says(b"503 No", body=b'{"error":{"message":"no","code":"content_filter"}}'), 400),
     "401": (says(b"401 Who"), 502),
     "404": (says(b"404 Nope", body=b'{"error":{"message":"no such model"}}'), 502),
     "408": (says(b"408 Slow"), 504),
@@ -157,8 +162,37 @@ async def test_what_is_about_the_request_or_may_have_been_carried_out_is_told_as
     response = await scene.call()
     assert (response.status_code, scene.asked()[1]) == (status_code, 0)
     assert response.header(b"x-modelport-attempts") == b"1"
-    if why in {"context overflow", "content filter"}:
-        assert error_of(response)["code"] in {"context_length_exceeded", "content_filter"}
+    if why.startswith(("context overflow", "content filter")):
+        assert error_of(response)["code"] == ("context_length_exceeded" if "overflow" in why else "content_filter")
+        assert error_of(response)["message"] in {"long", "no"}
+
+
+@pytest.mark.parametrize("carrier", ["direct"])
+async def test_failures_that_one_callers_requests_make_open_no_breaker(stage: Stage, gateway: Gateway) -> None:
+    too_long = says(b"500 Oops", body=b'{"error":{"message":"long","code":"context_length_exceeded"}}')
+    scene = await stage(too_long)
+    for _ in range(6):
+        assert (await scene.call("d0")).status_code == 400
+    assert scene.asked() == [6]
+    assert gateway.plane.routing.health.troubled == {}
+
+
+@pytest.mark.parametrize("carrier", ["direct"])
+@pytest.mark.parametrize(
+    "head", [b"content-length: 9\r\n", b"transfer-encoding: chunked\r\n"], ids=["length", "chunked"]
+)
+async def test_a_failure_whose_reason_does_not_come_is_not_waited_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    monkeypatch.setattr("app.proxy.attempts._REASON_SECONDS", 0.05)
+
+    async def falls_silent(peer: Peer) -> None:
+        await peer.answer(b"HTTP/1.1 500 Oops\r\n" + head + b"\r\n")
+        await peer.until_dropped()
+
+    scene = await stage(falls_silent, well)
+    assert (await scene.call()).status_code == 200
+    assert scene.asked() == [1, 1]
 
 
 async def test_after_the_first_byte_nobody_else_is_asked(stage: Stage) -> None:

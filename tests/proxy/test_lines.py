@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.proxy.call import Call
 from app.proxy.limits import ProxyLimits
 from app.store.tables import DeploymentRow
 from tests.proxy.conftest import Caller, base_url
@@ -208,21 +207,13 @@ async def test_who_waits_for_a_deployment_that_is_drained_goes_elsewhere_or_is_t
         await asyncio.gather(first, second)
 
 
-async def test_the_time_in_line_is_known_to_the_call(
-    gateway: Gateway, caller: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[float] = []
-    finish = gateway.plane._calls._finish
-
-    def noting(call: Call) -> None:
-        seen.append(call.queue_seconds)
-        finish(call)
-
-    monkeypatch.setattr(gateway.plane._calls, "_finish", noting)
+async def test_the_access_line_of_a_call_that_stood_in_line_says_how_long(gateway: Gateway, caller: Caller) -> None:
     async with narrow(gateway, caller) as (scene, _):
         under_way = calls(gateway, caller, "ab")
         await waiting(gateway, 1)
         scene.turns.release()
         scene.turns.release()
         await asyncio.gather(*under_way)
-    assert sorted(one > 0 for one in seen) == [False, True]
+    lines = await gateway.access()
+    assert sorted("queue_ms" in line for line in lines) == [False, True]
+    assert all(0 < line["queue_ms"] <= line["total_ms"] for line in lines if "queue_ms" in line)

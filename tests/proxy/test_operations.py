@@ -368,6 +368,26 @@ async def test_every_error_on_anthropics_paths_has_its_shape(gateway: Gateway, c
     assert await told({}) == (503, "overloaded_error", "store_unavailable")
 
 
+MESSAGES_HEAD = b"POST /v1/messages?beta=true HTTP/1.1\r\nhost: a\r\n"
+TOO_MUCH = {
+    "headers": (MESSAGES_HEAD + b"x: " + b"v" * 40_000, 431, "invalid_request_error", "headers_too_large"),
+    "path": (b"POST /v1/messages?" + b"q" * 20_000, 414, "invalid_request_error", "path_too_long"),
+    "hosts": (MESSAGES_HEAD + b"host: b\r\n\r\n", 400, "invalid_request_error", "malformed_request"),
+    "body": (MESSAGES_HEAD + b"content-length: 99999999999\r\n\r\n", 401, "authentication_error", "invalid_api_key"),
+}
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+async def test_what_is_refused_before_there_is_a_call_has_anthropics_shape_on_its_paths(
+    gateway: Gateway, what: str
+) -> None:
+    data, *told = TOO_MUCH[what]
+    async with await gateway.connect() as client:
+        await client.send(data)
+        response = await client.response()
+    assert anthropic_error(response) == tuple(told)
+
+
 @pytest.mark.parametrize("carrier", ["direct"])
 async def test_a_busy_upstream_is_told_in_anthropics_shape_with_the_wait(gateway: Gateway, caller: Caller) -> None:
     said = b'{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}'

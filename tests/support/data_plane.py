@@ -17,6 +17,7 @@ from app.proxy.access import AccessLog
 from app.proxy.app import DataPlane
 from app.proxy.authenticate import Authenticator
 from app.proxy.directory import Directory
+from app.proxy.endpoints import error_shape
 from app.proxy.follow import Follower
 from app.proxy.heartbeat import OpenStreams
 from app.proxy.limits import ProxyLimits
@@ -128,7 +129,7 @@ async def running_gateway(
         relook=relook,
     )
     await follower.poll()
-    async with serving(plane.dispatch, carrier=carrier) as served:
+    async with serving(plane.dispatch, carrier=carrier, error_shape=error_shape) as served:
         registry = Registry(store, keyring, peppers)
         yield Gateway(served, plane, registry, follower, open_streams, wake, pool, access_log, lines, relook)
     access_log.close()

@@ -18,6 +18,7 @@ from app.http1 import server as http1
 from app.http1.asgi import Application, ExchangeApp, Message, Receive, Scope, Send
 from app.http1.exchange import Dispatch, Handler
 from app.http1.limits import ServerLimits
+from app.http1.response import ErrorShape, openai_shape
 from tests.support.raw_client import RawClient
 
 Carrier = Literal["direct", "asgi"]
@@ -73,11 +74,17 @@ async def serving(
     carrier: Carrier = "direct",
     fallback: Application = greet,
     limits: ServerLimits | None = None,
+    error_shape: ErrorShape = openai_shape,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     limits = limits or ServerLimits()
     exchanges = ExchangeApp(dispatch, fallback, limits=limits)
-    state = {http1.DISPATCH_KEY: dispatch, http1.DIRECT_KEY: carrier == "direct", http1.LIMITS_KEY: limits}
+    state = {
+        http1.DISPATCH_KEY: dispatch,
+        http1.DIRECT_KEY: carrier == "direct",
+        http1.LIMITS_KEY: limits,
+        http1.ERROR_SHAPE_KEY: error_shape,
+    }
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.kit.clock import utc_now
 from app.kit.error_body import error_object, status_code_of
 from app.proxy.errors import in_band_error, refusal
 
@@ -90,6 +93,24 @@ def test_the_code_and_parameter_that_programs_look_at_are_kept() -> None:
     assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
 
 
+@pytest.mark.parametrize("status_code", [400, 422, 500, 503])
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ({"code": "context_length_exceeded"}, "context_length_exceeded"),
+        ({"code": 400, "type": "exceed_context_size_error"}, "context_length_exceeded"),
+        ({"code": "content_filter"}, "content_filter"),
+        ({"code": "data_inspection_failed"}, "data_inspection_failed"),
+        ({"type": "content_policy_violation"}, "content_filter"),
+    ],
+)
+def test_what_every_upstream_would_say_of_the_request_is_400_under_any_status(
+    status_code: int, said: dict[str, Any], code: str
+) -> None:
+    ours, error, _ = refused(status_code, {"error": {"message": "said so", **said}})
+    assert (ours, error["code"], error["message"]) == (400, code, "said so")
+
+
 @pytest.mark.parametrize("status_code", [400, 404, 429, 500])
 def test_a_message_that_holds_our_key_is_not_shown(status_code: int) -> None:
     _, error, _ = refused(status_code, {"error": {"message": "bad header: sk-canary-0123456789"}})
@@ -111,6 +132,11 @@ def test_a_message_that_holds_our_key_is_not_shown(status_code: int) -> None:
 )
 def test_the_wait_that_a_busy_upstream_asks_for_is_kept_within_reason(headers: dict[str, str], seconds: float) -> None:
     assert refused(429, SAID, **headers)[2] == seconds
+
+
+def test_a_moment_until_which_a_busy_upstream_asks_to_wait_is_understood() -> None:
+    moment = format_datetime(utc_now() + timedelta(seconds=90), usegmt=True)
+    assert 60 < (refused(429, SAID, retry_after=moment)[2] or 0) <= 90
 
 
 JSON = st.recursive(
