@@ -1,4 +1,4 @@
-"""What a warm request costs in Python alone: `python -m bench.hotpath [--profile]`.
+"""What a warm request and a chunk of a stream cost in Python alone: `python -m bench.hotpath [--profile]`.
 
 The whole data plane, from the protocol class to the upstream client, over transports that go nowhere:
 no kernel, no scheduling, no neighbour on the machine. Absolute figures still depend on the machine; two
@@ -45,6 +45,7 @@ from tests.support.registry import Registry
 
 ROUNDS = 9
 REQUESTS = 4_000
+CHUNKS = 20_000
 ANSWER = {
     "id": "chatcmpl-0123456789abcdef",
     "object": "chat.completion",
@@ -53,6 +54,9 @@ ANSWER = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "word " * 50}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
 }
+_ANSWER = json.dumps(ANSWER).encode()
+REPLY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Transport(asyncio.Transport):
@@ -110,59 +114,96 @@ def main() -> None:
 
 async def _measure(cluster: Any, *, profile: bool, kilobytes: float) -> None:
     store = Store(make_engine(await cluster.make_database(), pool_size=2))
-    plane, pool, text = await _plane(store)
-    loop = asyncio.get_running_loop()
-    answer = json.dumps(ANSWER).encode()
-    reply = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer) + answer
-
-    async def connect(origin: Any, _seconds: float) -> UpstreamConnection:
-        connection = UpstreamConnection(origin, pool, pool._limits)  # noqa: SLF001
-
-
-        def sent(data: bytes) -> None:
-            if data.startswith(b"POST"):
-                loop.call_soon(connection.data_received, reply)
-
-        connection.connection_made(Transport(sent))
-        pool._open.add(connection)  # noqa: SLF001
-        return connection
-
-    pool._connect = connect  # type: ignore[method-assign]  # noqa: SLF001
-    config = uvicorn.Config(lambda: None, http=HardenedProtocol, ws="none", log_config=None, access_log=False)
-    config.load()
-    done: asyncio.Future[None] | None = None
-
-    def answered(data: bytes) -> None:
-        assert data.startswith(b"HTTP/1.1 200"), data
-        assert done is not None
-        done.set_result(None)
-
-    client = HardenedProtocol(config, ServerState(), {DISPATCH_KEY: plane.dispatch}, loop)
-    client.connection_made(Transport(answered))
-    content = "Tell me something about the weather in the mountains. " * round(kilobytes * 1000 / 54)
-    body = chat("support-bot", temperature=0.7, max_tokens=100)
-    body["messages"] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}]
-    sent = request(body, key=text)
+    rig = Rig(*await _plane(store))
     profiler = cProfile.Profile()
+    body = chat("support-bot", temperature=0.7, max_tokens=100)
+    content = "Tell me something about the weather in the mountains. " * round(kilobytes * 1000 / 54)
+    body["messages"] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}]
+    sent = request(body, key=rig.key)
     costs = []
     for number in range(ROUNDS):
         if profile and number == 1:
             profiler.enable()
         begun = time.process_time()
         for _ in range(REQUESTS):
-            done = loop.create_future()
-            client.data_received(sent)
-            await done
+            await rig.ask(sent)
         costs.append((time.process_time() - begun) / REQUESTS * 1e6)
+    print(f"{len(sent)} bytes in, {len(REPLY)} out: {_shown(costs)} us of CPU a request")
+    await rig.open_stream(request({**body, "stream": True}, key=rig.key))
+    costs = []
+    for _ in range(ROUNDS):
+        begun = time.process_time()
+        for number in range(CHUNKS):
+            rig.pass_chunk(number)
+        costs.append((time.process_time() - begun) / CHUNKS * 1e6)
     profiler.disable()
-    print(
-        f"{len(sent)} bytes in, {len(reply)} out: {min(costs):.1f} us of CPU a request (median {sorted(costs)[4]:.1f})"
-    )
+    print(f"{_shown(costs)} us of CPU a chunk of a stream")
     if profile:
         shown = io.StringIO()
         pstats.Stats(profiler, stream=shown).sort_stats("tottime").print_stats(55)
         print(shown.getvalue())
     await store.aclose()
+
+
+def _shown(costs: list[float]) -> str:
+    return f"{min(costs):.2f} (median {sorted(costs)[len(costs) // 2]:.2f})"
+
+
+class Rig:
+    """One client's connection, and upstream connections that answer by themselves."""
+
+    def __init__(self, plane: DataPlane, pool: UpstreamPool, key: str) -> None:
+        self.key = key
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[None] = self._loop.create_future()
+        self._reply = REPLY
+        pool._connect = self._connect  # type: ignore[method-assign]  # noqa: SLF001
+        config = uvicorn.Config(lambda: None, http=HardenedProtocol, ws="none", log_config=None, access_log=False)
+        config.load()
+        self._client = HardenedProtocol(config, ServerState(), {DISPATCH_KEY: plane.dispatch}, self._loop)
+        self._client.connection_made(Transport(self._answered))
+
+    async def ask(self, sent: bytes) -> None:
+        self._done = self._loop.create_future()
+        self._client.data_received(sent)
+        await self._done
+
+    async def open_stream(self, sent: bytes) -> None:
+        self._reply = STREAM_HEAD + _chunk(0)
+        await self.ask(sent)
+
+    def pass_chunk(self, number: int) -> None:
+        self._connection.data_received(_CHUNKS[number % 64])
+
+    async def _connect(self, origin: Any, _seconds: float) -> UpstreamConnection:
+        connection = UpstreamConnection(origin, self._pool, self._pool._limits)  # noqa: SLF001
+
+        def sent(data: bytes) -> None:
+            if data.startswith(b"POST"):
+                self._loop.call_soon(connection.data_received, self._reply)
+
+        connection.connection_made(Transport(sent))
+        self._pool._open.add(connection)  # noqa: SLF001
+        self._connection = connection
+        return connection
+
+    def _answered(self, data: bytes) -> None:
+        if not self._done.done():
+            assert data.startswith(b"HTTP/1.1 200"), data
+            self._done.set_result(None)
+
+
+def _chunk(number: int) -> bytes:
+    """As the mock upstream of `make bench` writes them: 205 bytes, a stamp in each."""
+    delta = {"index": 0, "delta": {"content": f"word {number:016d}"}, "finish_reason": None}
+    event = {"id": "chatcmpl-0123456789abcdef", "object": "chat.completion.chunk", "created": 1_770_000_000}
+    text = json.dumps({**event, "model": "served-model", "choices": [delta]}, separators=(",", ":"))
+    data = f"data: {text}\n\n".encode()
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+_CHUNKS = [_chunk(number) for number in range(64)]
 
 
 async def _plane(store: Store) -> tuple[DataPlane, UpstreamPool, str]:
@@ -181,7 +222,7 @@ async def _plane(store: Store) -> tuple[DataPlane, UpstreamPool, str]:
     lines = Path(os.devnull).open("wb")  # noqa: SIM115, ASYNC230 - open as long as the process
     authenticator = Authenticator(follower, peppers, admin_digest=None)
     plane = DataPlane(directory, authenticator, pool, OpenStreams(directory, hint), access_log=AccessLog(lines))
-    return plane, pool, key.text
+    return plane, pool, str(key.text)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_complete",
         "_deadlines",
         "_ends_with_connection",
+        "_feed",
+        "_head_bytes",
         "_headers",
         "_heard_at",
         "_home",
@@ -92,6 +94,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._wheel = Wheel.of_running_loop()
         self._parser = httptools.HttpResponseParser(self)
+        self._feed = self._parser.feed_data
+        self._head_bytes = limits.head_bytes
         self._poll = select.poll()
         self._state = _CONNECTING
         self._response: UpstreamResponse | None = None
@@ -194,16 +198,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._unclaimed += len(data)
         wrong = None
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
         except (httptools.HttpParserUpgrade, httptools.HttpParserError) as failure:
             wrong = self._reason(failure)
-        if self._unclaimed > self._limits.head_bytes:
+        if self._unclaimed > self._head_bytes:
             wrong = wrong or "head or framing too large"
         parts = self._parts
         if parts:
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
-            response.received(body)
+            self._parts = []
+            response.received(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._complete:
             self._finish(clean=wrong is None)
         elif wrong is not None:

@@ -119,6 +119,11 @@ class DirectExchange(BaseExchange):
     def write(self, data: bytes) -> None:
         if not self._open:
             self._refuse_misuse()
+        elif self._chunked and data:  # each piece of a live stream
+            self.response_bytes += len(data)
+            transport = self._connection.transport
+            if not transport.is_closing():
+                transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         elif data:
             self.response_bytes += len(data)
             self._send(self._framed(data))

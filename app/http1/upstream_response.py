@@ -125,9 +125,9 @@ class UpstreamResponse:
             self._head.set_result(None)
 
     def received(self, data: bytes) -> None:
-        self._received_bytes += len(data)
-        if self._received_bytes > self._limit_bytes:
-            self._check_size(self._received_bytes)
+        self._received_bytes = received_bytes = self._received_bytes + len(data)
+        if received_bytes > self._limit_bytes:
+            self._check_size(received_bytes)
         elif self._sink is not None:
             self._sink(data)
         else:

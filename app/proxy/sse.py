@@ -144,11 +144,12 @@ class SseScanner:
         The bytes that are already known have been looked into; what is left is searched in C.
         """
         model = self._model
+        front = model.known_front
         if len(data) > self._limit:
             return b""
-        if model.known_front and data.startswith(model.known_front):
-            rest = data[len(model.known_front) :]
-            if rest.find(b"\n") == len(rest) - 2 and rest.endswith(_END) and _is_harmless(rest):
+        if front and data.startswith(front):
+            rest = data[len(front) :]
+            if rest.endswith(_END) and rest.find(b"\n") == len(rest) - 2 and _is_harmless(rest):
                 self.events += 1
                 return model.front + rest
         elif model.known_back and data.startswith(_DATA) and data.endswith(model.known_back):
