@@ -35,6 +35,9 @@ from app.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 KEEP_ALIVE_SECONDS = 75
 """Longer than SDK pools keep idle connections: httpx2's, under openai-python, keeps them 5 s."""
 BACKLOG = 2048
+WORKER_SILENCE_SECONDS = 60
+"""uvicorn kills a worker that does not answer it for so long. Its default of 5 s is shorter than a start on a busy
+machine, so that the workers were killed and started again without end."""
 
 
 def command(
@@ -115,6 +118,7 @@ def _config(settings: Settings, options: ProcessOptions, workers: int = 1) -> uv
         reset_contextvars=True,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.pace.drain_timeout_seconds) + 2,
+        timeout_worker_healthcheck=WORKER_SILENCE_SECONDS,
     )
 
 
