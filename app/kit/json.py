@@ -18,8 +18,6 @@ from app.errors import InvalidRequest
 DEPTH_LIMIT = 64
 PARSED_WHOLE_BYTES = 256 * 1024
 """A larger text that is only forwarded is not made into objects: `[],[],…` takes twenty times its size."""
-_SHORT_BYTES = 8 * 1024
-"""One pass over all of it is cheaper than a step for each bracket."""
 _BRACKETS_LIMIT = 1_000_000
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
@@ -92,18 +90,8 @@ def _parse(data: bytes) -> Any:
 
 
 def _may_be_deep(data: bytes) -> bool:
-    """Whether there are enough opening brackets; most texts have few, and finding those is nearly free."""
-    if len(data) <= _SHORT_BYTES:
-        return len(data.translate(None, _NO_BRACKETS)) > 2 * DEPTH_LIMIT
-    brackets = 0
-    for bracket in b"{[":
-        at = data.find(bracket)
-        while at >= 0:
-            brackets += 1
-            if brackets > DEPTH_LIMIT:
-                return True
-            at = data.find(bracket, at + 1)
-    return False
+    """Whether there are enough opening brackets; most texts have few, and those are found at the speed of memory."""
+    return len(data.split(b"{", DEPTH_LIMIT)) + len(data.split(b"[", DEPTH_LIMIT)) - 2 >= DEPTH_LIMIT
 
 
 def _check_depth(value: Any) -> None:

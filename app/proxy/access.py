@@ -14,9 +14,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from queue import SimpleQueue
 from threading import Lock, Thread
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from app.domain.usage import TokenUsage
 from app.kit import json
 from app.kit.clock import unix_milliseconds
 from app.proxy.call import Call
@@ -141,63 +140,64 @@ def _pieces(lines: list[bytes]) -> list[bytes]:
 
 def _line(call: Call, time: str) -> str:
     """The fields that every line has first, then those that are known of this call."""
-    exchange, usage = call.exchange, call.usage
+    exchange, target, usage = call.exchange, call.target, call.usage
     line = (
         f'{{"time":"{time}","request_id":"{call.request_id}","method":"{exchange.method}","endpoint":"{call.endpoint}",'
         f'"status_code":{call.status_code},"outcome":"{call.outcome._value_}","total_ms":{call.seconds() * 1000:.3f},'
-        f'"request_bytes":{exchange.request_bytes},"response_bytes":{exchange.response_bytes}'
-        f"{_who(call)}{_where(call)}"
+        f'"request_bytes":{exchange.request_bytes},"response_bytes":{exchange.response_bytes}{_who(call)}'
     )
-    if usage is not None:
-        line += _counts(usage)
-    if call.client_request_id is not None:  # of characters that need no escaping
-        line += f',"client_request_id":"{call.client_request_id}"'
-    if call.error_code is not None:
-        line += f',"error_code":{_quoted(call.error_code)}'
-    if call.error_detail is not None:
-        line += f',"error_detail":{_quoted(call.error_detail)}'
-    return line + "}\n"
+    if target is not None:
+        line += f',"deployment_id":"{target.deployment.id}","attempts":{call.attempts}'
+        if target.route is not None:
+            line += f',"route_id":"{target.route.id}"'
+        if call.first_byte_seconds is not None:
+            line += f',"first_byte_ms":{call.first_byte_seconds * 1000:.3f}'
+    if usage is not None and None not in usage[:2]:
+        line += f',"input_tokens":{usage[0]},"output_tokens":{usage[1]}'
+    return f"{line}{_rest(call)}}}\n"
 
 
 def _who(call: Call) -> str:
     principal = call.principal
     if principal is None:
-        return _who_text(call.exchange.peer, None, None, call.model)
-    return _who_text(call.exchange.peer, principal.tenant_id, principal.api_key_id, call.model)
+        return _fields(call.exchange.peer, None, None, call.model)
+    return _fields(call.exchange.peer, principal.tenant_id, principal.api_key_id, call.model)
 
 
 @lru_cache(maxsize=4_096)
-def _who_text(peer: str | None, tenant_id: str | None, api_key_id: str | None, model: str | None) -> str:
+def _fields(peer: str | None, tenant_id: str | None, api_key_id: str | None, model: str | None) -> str:
     """The same for every call of a key to a model."""
-    shown = {"peer": peer, "tenant_id": tenant_id, "api_key_id": api_key_id, "model": model and model[:_MODEL_LENGTH]}
-    return "".join(f',"{name}":{_quoted(value)}' for name, value in shown.items() if value is not None)
+    model = None if model is None else model[:_MODEL_LENGTH]
+    return _encoded({"peer": peer, "tenant_id": tenant_id, "api_key_id": api_key_id, "model": model})
 
 
-def _where(call: Call) -> str:
-    target = call.target
-    if target is None:
+def _rest(call: Call) -> str:
+    """What most calls do not have."""
+    usage = call.usage
+    if usage is not None and usage[2:] == (None, None) and None not in usage[:2]:
+        usage = None
+    said = usage or call.client_request_id or call.error_code or call.queue_seconds or call.connect_seconds
+    if not said:
         return ""
-    text = f',"deployment_id":"{target.deployment.id}","attempts":{call.attempts}'
-    if target.route is not None:
-        text += f',"route_id":"{target.route.id}"'
-    if call.queue_seconds:
-        text += f',"queue_ms":{call.queue_seconds * 1000:.3f}'
-    if call.connect_seconds:
-        text += f',"connect_ms":{call.connect_seconds * 1000:.3f}'
-    if call.first_byte_seconds is not None:
-        text += f',"first_byte_ms":{call.first_byte_seconds * 1000:.3f}'
-    return text
+    found: dict[str, Any] = {
+        "client_request_id": call.client_request_id,
+        "error_code": call.error_code,
+        "error_detail": call.error_detail,
+        "queue_ms": _milliseconds(call.queue_seconds),
+        "connect_ms": _milliseconds(call.connect_seconds),
+    }
+    if usage is not None:
+        found |= {"cached_input_tokens": usage.cached_input_tokens, "reasoning_tokens": usage.reasoning_tokens}
+        if None in usage[:2]:
+            found |= {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    return _encoded(found)
 
 
-def _counts(usage: TokenUsage) -> str:
-    input_tokens, output_tokens, cached, reasoning = usage
-    text = "" if input_tokens is None else f',"input_tokens":{input_tokens}'
-    if output_tokens is not None:
-        text += f',"output_tokens":{output_tokens}'
-    if cached is not None:
-        text += f',"cached_input_tokens":{cached}'
-    return text if reasoning is None else f'{text},"reasoning_tokens":{reasoning}'
+def _encoded(fields: dict[str, Any]) -> str:
+    """As the rest of an object; what is not known is left out."""
+    text = json.dumps({name: value for name, value in fields.items() if value is not None}).decode()
+    return "" if text == "{}" else f",{text[1:-1]}"
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text).decode()
+def _milliseconds(seconds: float | None) -> float | None:
+    return round(seconds * 1000, 3) if seconds else None

@@ -15,13 +15,15 @@ import msgspec
 Members = dict[str, msgspec.Raw]
 
 _DECODER = msgspec.json.Decoder(Members)
+_TEXT_DECODER = msgspec.json.Decoder(str)
 _ENCODER = msgspec.json.Encoder()
 _BEFORE_KEY = b",{ \t\r\n"
 """What stands before a key, and never before a quote within a string."""
 _SPACE = ord(" ")
 _COLON = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
 _KEY = re.compile(rb'[ \t\r\n]*+[{,][ \t\r\n]*+"(?:[^"\\]|\\.)*+"' + _COLON.pattern)
-_FALSY = frozenset({b"null", b"false", b'""', b"{}", b"[]", b"0"})
+_FALSY = frozenset({b"null", b"false", b'""', b"{}", b"[]", b"0", b""})
+"""As they stand in JSON, and nothing at all."""
 
 
 def members_of(data: bytes | msgspec.Raw) -> Members | None:
@@ -42,7 +44,7 @@ def quoted(text: str) -> bytes:
     return _ENCODER.encode(text)
 
 
-def truthy(raw: msgspec.Raw | None) -> bool:
+def truthy(raw: msgspec.Raw | bytes | None) -> bool:
     return raw is not None and bytes(raw) not in _FALSY
 
 
@@ -51,7 +53,7 @@ def text_of(raw: msgspec.Raw | None) -> str | None:
     if raw is None:
         return None
     try:
-        return msgspec.json.decode(raw, type=str)
+        return _TEXT_DECODER.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -65,19 +67,21 @@ def span_of(data: bytes, members: Members, name: str) -> tuple[int, int] | None:
     if found is None:
         return None
     raw = bytes(found)
-    start = _start_near_the_front(data, b'"%b":' % name.encode())
-    if start is None or not data.startswith(raw, start):
+    start = start_near_the_front(data, b'"%b":' % name.encode(), raw)
+    if start is None:
         start = _start_by_walking(data, members, name)
     return (start, start + len(raw)) if start is not None and data.startswith(raw, start) else None
 
 
-def _start_near_the_front(data: bytes, key: bytes) -> int | None:
-    """Where the value starts if no array or object goes before it, as in nearly every answer."""
+def start_near_the_front(data: bytes, key: bytes, value: bytes) -> int | None:
+    """Where `value` starts behind `key`, `"name":`, if no array or object goes before it, as in nearly every answer."""
     at = data.find(key)
     if at < 1 or data[at - 1] not in _BEFORE_KEY or data.find(b"{", 1, at) >= 0 or data.find(b"[", 0, at) >= 0:
         return None
     start = at + len(key)
-    return start + 1 if data[start] == _SPACE else start
+    if data[start] == _SPACE:
+        start += 1
+    return start if data.startswith(value, start) else None
 
 
 def _start_by_walking(data: bytes, members: Members, name: str) -> int | None:

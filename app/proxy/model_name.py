@@ -12,10 +12,11 @@ from functools import lru_cache
 
 import msgspec
 
-from app.proxy.members import Members, joined, members_of, quoted, span_of
+from app.proxy.members import Members, joined, members_of, quoted, span_of, start_near_the_front
 
 _NAME = "model"
 _KEY = b'"model"'
+_MEMBER = b'"model":'
 _ESCAPE = b"\\u"
 _BEFORE_KEY = b",{ \t\r\n"
 _BEFORE, _AFTER = b"data: ", b"\n\n"
@@ -70,9 +71,15 @@ class ModelName:
             self.back = chunk[key - 1 : start] + self._value + chunk[end:] + _AFTER
 
 
-def restored(answer: bytes, members: Members, name: str) -> bytes:
-    """A whole answer, of which `members` were taken, with the caller's name for its model."""
-    return _replaced(answer, members, _quoted(name))
+def restored(answer: bytes, model: bytes, name: str) -> bytes:
+    """A whole answer with the caller's name for its `model`, of which the raw value is given; b"": it has none."""
+    if not model:
+        return answer
+    value = _quoted(name)
+    start = start_near_the_front(answer, _MEMBER, model)
+    if start is None:
+        return _replaced(answer, members_of(answer) or {}, value)
+    return answer[:start] + value + answer[start + len(model) :]
 
 
 def _replaced(answer: bytes, members: Members, value: bytes) -> bytes:

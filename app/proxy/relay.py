@@ -24,7 +24,7 @@ from app.proxy.limits import ProxyLimits
 from app.proxy.members import members_of, truthy
 from app.proxy.model_name import ModelName, restored
 from app.proxy.sse import SseScanner
-from app.proxy.usage import usage_of
+from app.proxy.usage import read_answer
 
 _EVENT_STREAM, _JSON, _UNKNOWN = b"text/event-stream", b"application/json", b"application/octet-stream"
 _MEDIA_KINDS = (
@@ -63,14 +63,14 @@ async def answer_whole(
 ) -> None:
     """Pass on one JSON object, its model under the caller's name. Raises the error for anything else, unanswered."""
     body = await response.read(limits.media_bytes if endpoint.media else limits.response_bytes)
-    members = members_of(body)
-    if members is None:
+    answer = read_answer(body, endpoint.counting)
+    if answer is None:
         raise invalid_response("it is no JSON object")
-    if "error" in members and truthy(members["error"]):
+    if answer.error and truthy(answer.error):
         raise in_band_error(body, secret=_secret(call))
-    call.usage = usage_of(members, endpoint.counting)
+    call.usage = answer.usage
     call.outcome = Outcome.COMPLETE
-    answer_json(call, restored(body, members, model))
+    answer_json(call, restored(body, answer.model, model))
 
 
 async def answer_stream(

@@ -11,7 +11,7 @@ What an upstream does not say stays unknown; zero is said.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,7 @@ from app.proxy.members import Members, members_of
 _MOST_TOKENS = 1_000_000_000
 """More than any model can count in one call: a larger number is a defect of the upstream."""
 _NOTHING = TokenUsage()
+_ABSENT = msgspec.Raw()
 
 
 class Counting(Enum):
@@ -78,7 +79,13 @@ class _Sound(msgspec.Struct, gc=False):
     output_tokens_details: _SoundDetails | None = None
 
 
-_SOUND_DECODER = msgspec.json.Decoder(_Sound)
+class _SoundAnswer(msgspec.Struct, gc=False):
+    model: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
+    usage: _Sound | None = None
+
+
+_SOUND_DECODER = msgspec.json.Decoder(_SoundAnswer)
 _DECODER = msgspec.json.Decoder(_Usage)
 _DECODER_WITHOUT_DETAILS = msgspec.json.Decoder(_Counts)
 
@@ -118,35 +125,55 @@ class UsageReader:
         return usage._replace(input_tokens=sum(parts) if parts else None, cached_input_tokens=self._read)
 
 
+class Reading(NamedTuple):
+    """What is of interest in a whole answer. `model` and `error` are raw, empty where there is none."""
+
+    model: bytes
+    error: bytes
+    usage: TokenUsage | None
+
+
+def read_answer(body: bytes, counting: Counting) -> Reading | None:
+    """One JSON object in one pass; None for anything else. An unusual one is read member by member."""
+    if counting is Counting.ALL:
+        try:
+            model, error, said = msgspec.structs.astuple(_SOUND_DECODER.decode(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        else:
+            return Reading(bytes(model), bytes(error), None if said is None else _said_by(said))
+    members = members_of(body)
+    if members is None:
+        return None
+    model, error = members.get("model", _ABSENT), members.get("error", _ABSENT)
+    return Reading(bytes(model), bytes(error), usage_of(members, counting))
+
+
+def _said_by(said: _Sound) -> TokenUsage | None:
+    prompt, completion = said.prompt_tokens, said.completion_tokens
+    before = said.prompt_tokens_details or said.input_tokens_details
+    after = said.completion_tokens_details or said.output_tokens_details
+    usage = TokenUsage(
+        said.input_tokens if prompt is None else prompt,
+        said.output_tokens if completion is None else completion,
+        None if before is None else before.cached_tokens,
+        None if after is None else after.reasoning_tokens,
+    )
+    return None if usage == _NOTHING else usage
+
+
 def usage_of(answer: Members, counting: Counting) -> TokenUsage | None:
     """The usage of a whole answer, wherever it stands; None when there is none, or no usable count in it."""
     raw = answer.get("usage")
     if counting is Counting.ALL:
-        return None if raw is None else _usage_in(raw)
+        found = None if raw is None else _decoded(raw)
+        usage = None if found is None else _stated(found)
+        return None if usage == _NOTHING else usage
     reader = UsageReader(counting)
     reader.feed(raw)
     if reader.usage is None and counting is Counting.INPUT_ONLY and "meta" in answer:
         reader.feed((members_of(answer["meta"]) or {}).get("tokens"))
     return reader.usage
-
-
-def _usage_in(raw: msgspec.Raw) -> TokenUsage | None:
-    try:
-        said = _SOUND_DECODER.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        found = _decoded(raw)
-        usage = None if found is None else _stated(found)
-    else:
-        prompt, completion = said.prompt_tokens, said.completion_tokens
-        before = said.prompt_tokens_details or said.input_tokens_details
-        after = said.completion_tokens_details or said.output_tokens_details
-        usage = TokenUsage(
-            said.input_tokens if prompt is None else prompt,
-            said.output_tokens if completion is None else completion,
-            None if before is None else before.cached_tokens,
-            None if after is None else after.reasoning_tokens,
-        )
-    return None if usage == _NOTHING else usage
 
 
 def _stated(found: _Counts) -> TokenUsage:
