@@ -12,6 +12,7 @@ Amounts = tuple[int, int, int, int, int, int]
 """What a call takes of each metric of calls, in the order of `OF_CALLS`."""
 
 INDEX_OF = {metric: index for index, metric in enumerate(OF_CALLS)}
+COST = INDEX_OF[Metric.COST]
 CONCURRENCY = INDEX_OF[Metric.CONCURRENCY]
 
 

@@ -55,14 +55,12 @@ class Rates:
     request_picos: int = 0
 
     def cost_picos(self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0, requests: int = 1) -> int:
-        cached = min(cached_input_tokens, input_tokens)
-        return min(
-            (input_tokens - cached) * self.input_picos
-            + cached * self.cached_input_picos
-            + output_tokens * self.output_picos
-            + requests * self.request_picos,
-            MOST_PICOS,
-        )
+        picos = input_tokens * self.input_picos + output_tokens * self.output_picos + requests * self.request_picos
+        if cached_input_tokens:
+            picos += min(cached_input_tokens, input_tokens) * (self.cached_input_picos - self.input_picos)
+        if picos > MOST_PICOS:
+            return MOST_PICOS
+        return picos
 
 
 FREE = Rates()

@@ -71,6 +71,10 @@ class Charge(NamedTuple):
         return self.input_tokens + self.output_tokens
 
 
+ChargeFields = tuple[int, int, int, int, bool]
+"""The fields of `Charge` as a plain tuple."""
+
+
 class Settlement(NamedTuple):
     """A tenant's rule for each outcome; the fields are the outcomes' names."""
 
@@ -93,8 +97,8 @@ _CHOICES: Mapping[str, frozenset[Rule]] = {
     Outcome.UPSTREAM_FAILED_AFTER_CONTENT: _ANY_RULE,
     Outcome.GATEWAY_LOST: frozenset({Rule.ESTIMATE, Rule.NOTHING}),
 }
+NOT_SAID = TokenUsage()
 _NOTHING = Charge(0, 0, 0, 0, False)
-_NOT_SAID = TokenUsage()
 _COMPLETE, _RULE_NOTHING, _RULE_ESTIMATE = Outcome.COMPLETE, Rule.NOTHING, Rule.ESTIMATE
 """Python 3.11 looks a member of an enumeration up in 80 ns; this is the hot path."""
 
@@ -117,7 +121,7 @@ def settle(
         return _NOTHING
     if rule is _RULE_ESTIMATE:
         return Charge(1, estimate.input_tokens, estimate.output_tokens, 0, True)
-    input_tokens, output_tokens, cached, _ = reported or _NOT_SAID
+    input_tokens, output_tokens, cached, _ = reported or NOT_SAID
     estimated = False
     if input_tokens is None:
         input_tokens, estimated = estimate.input_tokens, True
@@ -125,6 +129,23 @@ def settle(
         output_tokens = min(max(produced_tokens, 0), MOST_TOKENS)
         estimated = estimated or output_tokens > 0
     return Charge(1, input_tokens, output_tokens, min(cached, input_tokens) if cached else 0, estimated)
+
+
+def as_reported(usage: TokenUsage | None) -> ChargeFields | None:
+    """What `reported` charges a complete call whose upstream has said both counts; None: that takes `settle`.
+
+    The same as `plausible` and `settle` make of it, at a third of the cost: nearly every call ends so.
+    """
+    if usage is None:
+        return None
+    input_tokens, output_tokens, cached, reasoning = usage
+    if not (type(input_tokens) is int and type(output_tokens) is int):
+        return None
+    if not (0 <= input_tokens <= MOST_TOKENS and 0 <= output_tokens <= MOST_TOKENS):
+        return None
+    if (cached is not None and not _is_count(cached)) or (reasoning is not None and not _is_count(reasoning)):
+        return None
+    return 1, input_tokens, output_tokens, min(cached, input_tokens) if cached else 0, False
 
 
 def plausible(usage: TokenUsage | None) -> tuple[TokenUsage | None, bool]:

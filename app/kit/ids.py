@@ -21,6 +21,8 @@ _DIGITS = {character: value for value, character in enumerate(_ALPHABET)}
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _BODY = re.compile(rf"[{_ALPHABET}]{{26}}")
 _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
+_TIME_CHARACTERS = 10
+"""The 48 bits of time, and the two that 26 characters have more than 128 bits."""
 _RANDOM_BITS = ((1 << 12) - 1) << 64 | (1 << 62) - 1
 
 
@@ -66,7 +68,7 @@ def is_id(text: str, prefix: Prefix) -> bool:
 
 def created_at(identifier: str) -> datetime:
     """The moment an id was minted, to the millisecond, in UTC."""
-    milliseconds = _decode(identifier.partition("_")[2]) >> 80
+    milliseconds = _decode(identifier.partition("_")[2][:_TIME_CHARACTERS])
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 

@@ -8,6 +8,7 @@ an upstream read the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -24,9 +25,7 @@ _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
-
-def dumps(value: Any) -> bytes:
-    return orjson.dumps(value)
+dumps: Callable[[Any], bytes] = orjson.dumps
 
 
 def dumps_sorted(value: Any) -> bytes:

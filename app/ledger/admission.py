@@ -44,11 +44,12 @@ class Admission:
         if now >= self._holder.safe_until:
             return False
         for one, index in slices:
-            if one.free < amounts[index] and amounts[index]:
-                return False
-        for one, index in slices:
-            one.free -= amounts[index]
-            if one.free < one.low:
+            need = amounts[index]
+            one.free = free = one.free - need
+            if free < one.low and need:
+                if free < 0:
+                    self._put_back(slices, amounts, one)
+                    return False
                 self._holder.mark(one)
         return True
 
@@ -110,12 +111,19 @@ class Admission:
     async def _next_answer(self, one: Slice, need: int, seconds: float) -> None:
         if one.answer is None:
             one.answer = asyncio.get_running_loop().create_future()
-        one.waiting.append(need)
+        one.join(need)
         self._holder.mark(one)
         try:
             await asyncio.wait([one.answer], timeout=seconds)
         finally:
-            one.waiting.remove(need)
+            one.leave(need)
+
+    def _put_back(self, slices: Slices, amounts: Amounts, last: Slice) -> None:
+        """What has been taken of all slices up to `last`."""
+        for one, index in slices:
+            one.free += amounts[index]
+            if one is last:
+                return
 
     def _limit_refusal(self, one: Slice, need: int) -> Refusal:
         resets = None if one.span.end == FOREVER else max(one.span.end - self._holder.database_time(), 0.0)

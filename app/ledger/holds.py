@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from app.domain.estimate import Estimate, InputSize
 from app.domain.metering import Amounts, Subject
-from app.domain.usage import Charge, Outcome, TokenUsage
+from app.domain.prices import Rates, micros
+from app.domain.usage import Outcome, TokenUsage
 from app.ledger.journal import Segment
 from app.ledger.records import Admitted, Settled, SettledFields, Terms
 from app.ledger.slices import Slice
 from app.ledger.terms import Account
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Plan:
     """Which slices a subject's calls take from, and what the journal says of them (under `number`); made once a window.
 
     It holds until the first of its windows ends (our clock), or until the terms change (`version`).
+    `charges_reports`: the tenant pays for a complete call what its upstream has counted. `counted_rates`: what
+    calls cost, if one of the slices counts money.
     """
 
     account: Account
     terms: Terms
     number: int
-    encoded: bytes
     slices: tuple[tuple[Slice, int], ...]
     until: float
     version: int
+    charges_reports: bool
+    counted_rates: Rates | None
+
+    def amounts(self, estimate: Estimate) -> Amounts:
+        """What a call of that estimate has to put aside."""
+        input_tokens, output_tokens, _ = estimate
+        rates = self.counted_rates
+        cost = 0 if rates is None else micros(rates.cost_picos(input_tokens, output_tokens))
+        return 1, input_tokens + output_tokens, input_tokens, output_tokens, cost, 1
 
 
 class CallSize(NamedTuple):
@@ -60,14 +73,14 @@ class Finish(NamedTuple):
 class Hold:
     """An admitted call. `unmetered`: let through although the limits could not be counted (`on_store_loss: open`).
 
-    `charged`, `settled` and `settled_in` are there only when it has been settled.
+    `amounts` is what it takes from its slices: the estimate at first, the charge when it has been settled.
+    `settled` and `settled_in` are there only then.
     """
 
     __slots__ = (
         "admitted_at",
         "admitted_in",
         "amounts",
-        "charged",
         "client_request_id",
         "ended",
         "plan",
@@ -78,7 +91,6 @@ class Hold:
         "unmetered",
     )
 
-    charged: Amounts
     settled: SettledFields
     settled_in: Segment | None
 
@@ -111,46 +123,3 @@ class Hold:
     @property
     def admitted(self) -> Admitted:
         return Admitted(self.request_id, self.client_request_id, self.size.estimate, self.plan.terms)
-
-
-def settled_of(
-    request_id: str,
-    finish: Finish,
-    usage: TokenUsage | None,
-    charge: Charge,
-    picos: int | None,
-    marks: tuple[str, ...],
-) -> SettledFields:
-    """What to write down of an end: the fields of `Settled`.
-
-    Counts that the upstream gave stay as they are; those it did not give are the charge's, if there is one.
-    """
-    requests, input_tokens, output_tokens, _, estimated = charge
-    said_input, said_output, said_cached, said_reasoning = usage or _NOT_SAID
-    served = finish.served
-    return (
-        request_id,
-        finish.outcome,
-        finish.status_code,
-        finish.attempts,
-        input_tokens if said_input is None and requests else said_input,
-        output_tokens if said_output is None and requests and estimated else said_output,
-        said_cached,
-        said_reasoning,
-        requests,
-        input_tokens,
-        output_tokens,
-        estimated,
-        picos,
-        finish.queue_ms,
-        finish.connect_ms,
-        finish.first_byte_ms,
-        finish.total_ms,
-        finish.request_bytes,
-        finish.response_bytes,
-        marks,
-        None if served is None else (served.deployment_id, served.provider, served.model),
-    )
-
-
-_NOT_SAID = TokenUsage()

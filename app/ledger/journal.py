@@ -23,6 +23,7 @@ import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 from zlib import crc32
 
 DIRECTORY = "journal"
@@ -42,6 +43,12 @@ _KINDS = frozenset({TERMS, ADMITTED, SETTLED, WITHDRAWN})
 
 class JournalFull(Exception):
     """Nothing can be written down: too much is waiting for the database, or the disk is full."""
+
+
+class Encodable(Protocol):
+    """Terms: encoded when a segment needs them, since they are kept for every kind of call that is made."""
+
+    def encoded(self, number: int) -> bytes: ...
 
 
 class Segment:
@@ -96,31 +103,33 @@ class Journal:
     def is_full(self) -> bool:
         return len(self._segments) >= self._most_segments
 
-    def admit(self, payload: bytes, number: int, terms: bytes) -> tuple[Segment, int]:
-        """Write an admission, and where it was written. `payload` names its terms by their number.
+    def admit(self, payload: bytes, number: int, terms: Encodable) -> tuple[Segment, int]:
+        """Write an admission; where it was written. `payload` names its terms by their number.
 
         Raises JournalFull from `most_segments` on, and when the disk is full.
         """
-        segment = self._current
+        segment, length = self._current, len(payload)
         at = segment.end
-        end = at + _HEAD_BYTES + len(payload)
+        end = at + _HEAD_BYTES + length
         if number not in segment.terms or end > self._segment_bytes:
-            segment = self._introduce(number, terms, len(payload))
+            segment = self._introduce(number, terms, length)
             at = segment.end
-            end = at + _HEAD_BYTES + len(payload)
-        segment.memory[at:end] = _pack(ADMITTED, len(payload), crc32(payload)) + payload
+            end = at + _HEAD_BYTES + length
+        segment.memory[at:end] = _pack(ADMITTED, length, crc32(payload)) + payload
         segment.end = end
         segment.pins += 1
         return segment, at
 
     def settle(self, payload: bytes) -> Segment:
         """Write an end. Raises JournalFull only when the disk is full."""
-        segment = self._current
-        if segment.end + _HEAD_BYTES + len(payload) > self._segment_bytes:
-            segment = self._rotate(len(payload))
+        segment, length = self._current, len(payload)
         at = segment.end
-        end = at + _HEAD_BYTES + len(payload)
-        segment.memory[at:end] = _pack(SETTLED, len(payload), crc32(payload)) + payload
+        end = at + _HEAD_BYTES + length
+        if end > self._segment_bytes:
+            segment = self._rotate(length)
+            at = segment.end
+            end = at + _HEAD_BYTES + length
+        segment.memory[at:end] = _pack(SETTLED, length, crc32(payload)) + payload
         segment.end = end
         segment.pins += 1
         return segment
@@ -155,9 +164,9 @@ class Journal:
             shutil.rmtree(self._directory, ignore_errors=True)
         os.close(self._lock)
 
-    def _introduce(self, number: int, terms: bytes, payload_bytes: int) -> Segment:
+    def _introduce(self, number: int, terms_of_call: Encodable, payload_bytes: int) -> Segment:
         """The segment for an admission, with its terms in it."""
-        segment = self._current
+        segment, terms = self._current, terms_of_call.encoded(number)
         needed = payload_bytes + (0 if number in segment.terms else _HEAD_BYTES + len(terms))
         if segment.end + _HEAD_BYTES + needed > self._segment_bytes:
             if self.is_full:

@@ -216,7 +216,7 @@ class Leaseholder:
             held = self._outstanding()
             for key, one in self._shelf.slices.items():
                 one.free = leased.pop(key, 0) - held.get(key, 0)
-                one.low = one.free  # whoever uses it next asks how much there is
+                one.low = max(one.free, 0)  # whoever uses it next asks how much there is
                 if one.returns and one.free > 0:
                     self.mark(one)
             strays = [Ask(key, 0, giving=amount) for key, amount in leased.items() if amount and key not in held]

@@ -20,21 +20,23 @@ from typing import NamedTuple
 from app.domain.estimate import TokenRatio
 from app.domain.limits import Limit
 from app.domain.metering import Amounts, CounterKey, Subject
-from app.domain.prices import micros
-from app.domain.usage import USAGE_IMPLAUSIBLE, Outcome, plausible, settle
+from app.domain.prices import Rates
+from app.domain.usage import Outcome
 from app.domain.windows import FOREVER
 from app.errors import GatewayError
 from app.kit.clock import Monotonic, monotonic
 from app.kit.logging import get_logger
 from app.ledger import replay
 from app.ledger.admission import Admission
-from app.ledger.holds import CallSize, Finish, Hold, Plan, settled_of
+from app.ledger.dead_letters import DeadLetters
+from app.ledger.holds import CallSize, Finish, Hold, Plan
 from app.ledger.journal import MOST_SEGMENTS, SEGMENT_BYTES, Journal, JournalFull
 from app.ledger.leaseholder import Leaseholder
 from app.ledger.plans import Plans
 from app.ledger.recorder import Recorder
-from app.ledger.records import cost_picos, encode_admitted, encode_settled
+from app.ledger.records import encode_admitted, encode_settled
 from app.ledger.refusals import Reason, Refusal, RefusalCounts
+from app.ledger.settling import settling
 from app.ledger.slices import Shelf
 from app.ledger.terms import TermsBook
 from app.ledger.upkeep import Upkeep
@@ -57,13 +59,17 @@ class Standing(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """For the metrics. `unwritten`: settlements that the journal could not take; they are in memory only."""
+    """For the metrics. `unwritten`: settlements that the journal could not take; they are in memory only.
+
+    `dead_letters`: usage records that the database refused for their content, put aside in a file.
+    """
 
     open_holds: int
     backlog: int
     journal_segments: int
     unmetered: int
     unwritten: int
+    dead_letters: int
     slices: int
     is_counting: bool
 
@@ -87,6 +93,7 @@ class Ledger:
         self._clock = clock
         self._shelf = Shelf()
         self._refusals = RefusalCounts()
+        self._letters = DeadLetters(data_dir)
         self._ratios: dict[str, TokenRatio] = {}
         self._open: dict[str, Hold] = {}
         self._unmetered = self._unwritten = 0
@@ -98,7 +105,7 @@ class Ledger:
         self._plans = Plans(self._terms, self._shelf, self._holder)
         self._admission = Admission(self._holder, clock)
         self._recorder = Recorder(
-            store, worker_id, self._journal, self._holder, self._shelf, self._refusals, self._learn
+            store, worker_id, self._journal, self._holder, self._shelf, self._refusals, self._letters, self._learn
         )
         self._upkeep = Upkeep(store, self._shelf, self._holder, self._terms, self._outstanding)
 
@@ -116,7 +123,7 @@ class Ledger:
             "terms": self._terms.run,
             "upkeep": self._upkeep.run_turns,
             "sweeps": self._upkeep.run_sweeps,
-            "replay": lambda: replay.run(self._store, self._data_dir),
+            "replay": lambda: replay.run(self._store, self._data_dir, self._letters),
         }
         async with asyncio.TaskGroup() as group:
             for name, loop in loops.items():
@@ -152,75 +159,42 @@ class Ledger:
             found = self._ratios[model] = TokenRatio()
         return found
 
-    async def hold(
+    def try_hold(
         self, subject: Subject, request_id: str, size: CallSize, client_request_id: str | None = None
-    ) -> Hold | Refusal:
-        """Put the estimate aside. Waits only where a slice is empty, and then 250 ms at most.
+    ) -> Hold | None:
+        """Put the estimate aside now, where nothing stands in the way; None: ask `hold`, which waits or refuses.
 
         The hold's id is `request_id`, a fresh id of ours: its time decides where the record is kept.
         """
         now = self._clock()
-        plan = self._plans.current(subject, now)
-        if plan is None:
-            made = await self._plans.make(subject)
-            if isinstance(made, Refusal):
-                return self._refused(subject, made)
-            plan = made
-        estimate = size.estimate
-        amounts = _amounts_of(plan, estimate.input_tokens, estimate.output_tokens)
-        unmetered = False
+        plan = self._plans.made.get(subject)
+        if plan is None or now >= plan.until or plan.version != self._terms.version:
+            return None
+        amounts = plan.amounts(size.estimate)
         if plan.slices and not self._admission.take(plan.slices, amounts, now):
-            waited = await self._admission.take_slowly(plan, amounts)
-            if isinstance(waited, Refusal):
-                if self._plans.current(subject, self._clock()) is plan:
-                    return self._refused(subject, waited)
-                # The window ended, or the terms changed, while the call waited: it counts in the new one.
-                return await self.hold(subject, request_id, size, client_request_id)
-            unmetered = waited.unmetered
-            self._unmetered += unmetered
-        payload = encode_admitted(request_id, client_request_id, estimate, plan.number)
-        try:
-            segment, at = self._journal.admit(payload, plan.number, plan.encoded)
-        except JournalFull:
-            self._admission.give_back(plan.slices, amounts)
-            return self._refused(subject, Refusal(Reason.JOURNAL))
-        hold = self._open[request_id] = Hold(request_id, client_request_id, size, plan, amounts, segment, at, unmetered)
-        return hold
+            return None
+        return self._admit(plan, amounts, request_id, size, client_request_id, False)
+
+    async def hold(
+        self, subject: Subject, request_id: str, size: CallSize, client_request_id: str | None = None
+    ) -> Hold | Refusal:
+        """`try_hold` in all cases. Waits only where a slice is empty, and then 250 ms at most."""
+        return self.try_hold(subject, request_id, size, client_request_id) or await self._hold_slowly(
+            subject, request_id, size, client_request_id
+        )
 
     def settle(self, hold: Hold, finish: Finish) -> None:
         """Charge what the call took, once; never waits, never fails. The record follows within a second."""
         if hold.ended:
             return
         hold.ended = True
-        plan = hold.plan
-        usage, is_plausible = plausible(finish.usage)
-        charge = settle(
-            finish.outcome,
-            estimate=hold.size.estimate,
-            reported=usage,
-            produced_tokens=finish.produced_tokens,
-            rules=plan.account.settlement,
-        )
-        rates = plan.terms.rates
-        if finish.served is not None:
-            rates = self._plans.rates_of(plan.account, finish.served)
-        picos = None if rates is None else cost_picos(rates, charge)
-        amounts = (
-            charge.requests,
-            charge.input_tokens + charge.output_tokens,
-            charge.input_tokens,
-            charge.output_tokens,
-            micros(picos) if picos else 0,
-            0,
-        )
-        self._admission.replace(plan.slices, hold.amounts, amounts)
-        marks = hold.size.estimate.marks + finish.marks
-        if not is_plausible:
-            marks += (USAGE_IMPLAUSIBLE,)
-        hold.settled = settled_of(hold.request_id, finish, usage, charge, picos, marks)
-        hold.charged = amounts
+        plan, served = hold.plan, finish.served
+        rates = plan.terms.rates if served is None else self._plans.rates_of(plan.account, served)
+        fields, charged = settling(hold, finish, rates)
+        self._admission.replace(plan.slices, hold.amounts, charged)
+        hold.settled, hold.amounts = fields, charged
         try:
-            hold.settled_in = self._journal.settle(encode_settled(hold.settled))
+            hold.settled_in = self._journal.settle(encode_settled(fields))
         except JournalFull:
             hold.settled_in = None
             self._unwritten += 1
@@ -241,6 +215,10 @@ class Ledger:
         self.release(hold)
         return await self.hold(subject, hold.request_id, hold.size, hold.client_request_id)
 
+    def rates(self, hold: Hold, served: Subject | None) -> Rates | None:
+        """What a call costs where `served` answered it, or else who it was admitted for; None: nobody has said."""
+        return hold.plan.terms.rates if served is None else self._plans.rates_of(hold.plan.account, served)
+
     def standing(self, hold: Hold) -> Sequence[Standing]:
         """The limits that this call had to keep, as they are now; for `x-ratelimit-*`."""
         now = self._holder.database_time()
@@ -258,9 +236,50 @@ class Ledger:
             journal_segments=self._journal.segment_count,
             unmetered=self._unmetered,
             unwritten=self._unwritten,
+            dead_letters=self._letters.count,
             slices=len(self._shelf.slices),
             is_counting=self._holder.is_safe(self._clock()),
         )
+
+    async def _hold_slowly(
+        self, subject: Subject, request_id: str, size: CallSize, client_request_id: str | None
+    ) -> Hold | Refusal:
+        plan = self._plans.current(subject, self._clock()) or await self._plans.make(subject)
+        if isinstance(plan, Refusal):
+            return self._refused(subject, plan)
+        amounts = plan.amounts(size.estimate)
+        unmetered = False
+        if plan.slices and not self._admission.take(plan.slices, amounts, self._clock()):
+            waited = await self._admission.take_slowly(plan, amounts)
+            if isinstance(waited, Refusal):
+                if self._plans.current(subject, self._clock()) is plan:
+                    return self._refused(subject, waited)
+                # The window ended, or the terms changed, while the call waited: it counts in the new one.
+                return await self.hold(subject, request_id, size, client_request_id)
+            unmetered = waited.unmetered
+            self._unmetered += unmetered
+        held = self._admit(plan, amounts, request_id, size, client_request_id, unmetered)
+        return held or self._refused(subject, Refusal(Reason.JOURNAL))
+
+    def _admit(
+        self,
+        plan: Plan,
+        amounts: Amounts,
+        request_id: str,
+        size: CallSize,
+        client_request_id: str | None,
+        unmetered: bool,
+    ) -> Hold | None:
+        """Write down what has been taken; None: it could not be, and has been given back."""
+        input_tokens, output_tokens, marks = size.estimate
+        payload = encode_admitted((request_id, client_request_id, input_tokens, output_tokens, marks, plan.number))
+        try:
+            segment, at = self._journal.admit(payload, plan.number, plan.terms)
+        except JournalFull:
+            self._admission.give_back(plan.slices, amounts)
+            return None
+        hold = self._open[request_id] = Hold(request_id, client_request_id, size, plan, amounts, segment, at, unmetered)
+        return hold
 
     def _refused(self, subject: Subject, refusal: Refusal) -> Refusal:
         self._refusals.add(self._holder.now(), subject.tenant_id, subject.api_key_id, refusal)
@@ -278,8 +297,11 @@ class Ledger:
 
     def _learn(self, recorded: Sequence[Hold]) -> None:
         for one in recorded:
-            size, end = one.size.input_size, one.end
-            if size is not None and end.input_tokens is not None and not end.estimated:
+            size = one.size.input_size
+            if size is None:
+                continue
+            end = one.end
+            if end.input_tokens is not None and not end.estimated:
                 self.ratio(one.plan.terms.subject.model).learn(size, end.input_tokens)
 
     def _terms_changed(self, tenant_id: str | None) -> None:
@@ -297,9 +319,3 @@ async def _kept_alive(name: str, loop: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("ledger_loop_failed", loop=name)
             await asyncio.sleep(_PAUSE_SECONDS)
-
-
-def _amounts_of(plan: Plan, input_tokens: int, output_tokens: int) -> Amounts:
-    rates = plan.terms.rates
-    cost = 0 if rates is None else micros(rates.cost_picos(input_tokens, output_tokens))
-    return (1, input_tokens + output_tokens, input_tokens, output_tokens, cost, 1)

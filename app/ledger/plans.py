@@ -6,8 +6,9 @@ import itertools
 import math
 
 from app.domain.limits import Limit
-from app.domain.metering import Counted, Subject
+from app.domain.metering import COST, Counted, Subject
 from app.domain.prices import Rates
+from app.domain.usage import Rule
 from app.domain.windows import FOREVER, span_at
 from app.errors import GatewayError
 from app.ledger.holds import Plan
@@ -17,24 +18,23 @@ from app.ledger.refusals import Reason, Refusal
 from app.ledger.slices import Shelf, Slice
 from app.ledger.terms import Account, TermsBook
 
-_MOST_PLANS = 50_000
+_MOST_PLANS = 200_000
 """Beyond so many kinds of calls all plans are made again when they are needed."""
 
 
 class Plans:
     def __init__(self, terms: TermsBook, shelf: Shelf, holder: Leaseholder) -> None:
+        self.made: dict[Subject, Plan] = {}
+        """Also such as hold no more: see `current`."""
         self._terms = terms
         self._shelf = shelf
         self._holder = holder
         self._numbers = itertools.count(1)
-        self._plans: dict[Subject, Plan] = {}
 
     def current(self, subject: Subject, now: float) -> Plan | None:
         """The plan that holds now (our clock), if it has been made already."""
-        plan = self._plans.get(subject)
-        if plan is None or plan.version != self._terms.version or now >= plan.until:
-            return None
-        return plan
+        plan = self.made.get(subject)
+        return None if plan is None or now >= plan.until or plan.version != self._terms.version else plan
 
     async def make(self, subject: Subject) -> Plan | Refusal:
         """Waits only for a tenant that is not known here yet."""
@@ -46,16 +46,16 @@ class Plans:
                 account = None
         if account is None:
             return Refusal(Reason.STORE)
-        if len(self._plans) >= _MOST_PLANS:
-            self._plans.clear()
-        plan = self._plans[subject] = self._make(account, subject)
+        if len(self.made) >= _MOST_PLANS:
+            self.made.clear()
+        plan = self.made[subject] = self._make(account, subject)
         return plan
 
     def rates_of(self, account: Account, subject: Subject) -> Rates | None:
         return self._terms.rates(account, subject, self._holder.database_time())[0]
 
     def clear(self) -> None:
-        self._plans.clear()
+        self.made.clear()
 
     def _make(self, account: Account, subject: Subject) -> Plan:
         now = self._holder.database_time()
@@ -68,7 +68,6 @@ class Plans:
             account.settlement.gateway_lost,
             tuple(Counted(one.key, one.span.end, one.index) for one in slices),
         )
-        number = next(self._numbers)
         ends_at = min(
             min((one.span.end for one in slices), default=FOREVER),
             math.inf if prices_change_at is None else prices_change_at,
@@ -76,11 +75,12 @@ class Plans:
         return Plan(
             account=account,
             terms=terms,
-            number=number,
-            encoded=terms.encoded(number),
+            number=next(self._numbers),
             slices=tuple((one, one.index) for one in slices),
             until=ends_at - self._holder.database_offset,
             version=self._terms.version,
+            charges_reports=account.settlement.complete is Rule.REPORTED,
+            counted_rates=rates if any(one.index == COST for one in slices) else None,
         )
 
     def _slice(self, account: Account, limit: Limit, now: float) -> Slice:

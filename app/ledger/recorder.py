@@ -3,7 +3,8 @@
     put ──▶ pending ──flush──▶ one transaction: records, counters, leases, hourly sums ──▶ journal forgets
 
 A batch leaves `pending` only when its transaction is known to be committed; a batch that is sent again
-because nobody knows moves nothing twice. While the database is away, `pending` and the journal grow up to
+because nobody knows moves nothing twice. A record that the database refuses for its content is put aside,
+see `dead_letters`, and the others go on. While the database is away, `pending` and the journal grow up to
 the journal's bound, and the ledger then refuses to admit: nothing is dropped.
 """
 
@@ -18,6 +19,7 @@ from app.errors import GatewayError
 from app.kit.backoff import delay_seconds
 from app.kit.clock import utc_now
 from app.kit.logging import get_logger
+from app.ledger.dead_letters import DeadLetters, record
 from app.ledger.holds import Hold
 from app.ledger.journal import Journal
 from app.ledger.leaseholder import Leaseholder
@@ -25,7 +27,7 @@ from app.ledger.records import entry
 from app.ledger.refusals import RefusalCounts
 from app.ledger.slices import Shelf
 from app.store import usage
-from app.store.session import Session, Store
+from app.store.session import Store
 from app.store.usage import Moved
 
 FLUSH_SECONDS = 0.3
@@ -43,6 +45,7 @@ class Recorder:
         holder: Leaseholder,
         shelf: Shelf,
         refusals: RefusalCounts,
+        letters: DeadLetters,
         on_recorded: Callable[[Sequence[Hold]], None],
     ) -> None:
         self._store = store
@@ -51,6 +54,7 @@ class Recorder:
         self._holder = holder
         self._shelf = shelf
         self._refusals = refusals
+        self._letters = letters
         self._on_recorded = on_recorded
         self._pending: dict[str, Hold] = {}
         self._full = asyncio.Event()
@@ -70,7 +74,7 @@ class Recorder:
         """What settled and unrecorded calls hold of the leases."""
         for one in self._pending.values():
             for slice_, index in one.plan.slices:
-                yield slice_.key, one.charged[index]
+                yield slice_.key, one.amounts[index]
 
     async def run(self) -> None:
         """For ever; slower while the database does not answer."""
@@ -107,15 +111,14 @@ class Recorder:
             batch = list(islice(self._pending.values(), BATCH))
             now = utc_now()
             entries = [entry(one.admitted, one.end, now) for one in batch]
-
-            async def write(session: Session) -> list[Moved]:
-                return await usage.record(session, self._worker_id, entries)
-
+            aside = self._letters.count
             try:
-                moved = await self._store.retry(write)
+                moved = await record(self._store, self._worker_id, entries, self._letters)
             except BaseException:
                 self._holder.doubt()
                 raise
+            if self._letters.count > aside:
+                self._holder.doubt()  # what was put aside is not used, and not outstanding any more
             self._forget(batch)
             for one in moved:
                 self._correct(one)

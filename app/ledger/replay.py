@@ -18,9 +18,10 @@ from app.domain.metering import Entry
 from app.errors import GatewayError
 from app.kit.clock import utc_now
 from app.kit.logging import get_logger
+from app.ledger.dead_letters import DeadLetters, record
 from app.ledger.journal import ADMITTED, DIRECTORY, LOCK, SETTLED, TERMS, frames
 from app.ledger.records import Admitted, Settled, Terms, decode_admitted, decode_settled, decode_terms, entry, lost
-from app.store import leases, usage
+from app.store import leases
 from app.store.session import Session, Store
 
 LOOK_SECONDS = 1.0
@@ -29,11 +30,11 @@ _BATCH = 500
 log = get_logger(__name__)
 
 
-async def run(store: Store, data_dir: Path) -> None:
+async def run(store: Store, data_dir: Path, letters: DeadLetters) -> None:
     """Look for abandoned journals of this node for ever."""
     while True:
         try:
-            await replay_abandoned(store, data_dir)
+            await replay_abandoned(store, data_dir, letters)
         except GatewayError as away:
             log.info("replay_waits", detail=away.detail)
         except Exception:  # a journal that cannot be replayed stays where it is, and must not stop the others' loop
@@ -41,17 +42,18 @@ async def run(store: Store, data_dir: Path) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def replay_abandoned(store: Store, data_dir: Path) -> int:
+async def replay_abandoned(store: Store, data_dir: Path, letters: DeadLetters | None = None) -> int:
     """Replay every journal whose process is gone; how many calls it had open. Raises StoreUnavailable."""
+    letters = letters or DeadLetters(data_dir)
     total = 0
     for directory in sorted((data_dir / DIRECTORY).glob("wrk_*")):
         with _locked(directory) as ours:
             if ours:
-                total += await _replay(store, directory)
+                total += await _replay(store, directory, letters)
     return total
 
 
-async def _replay(store: Store, directory: Path) -> int:
+async def _replay(store: Store, directory: Path, letters: DeadLetters) -> int:
     worker_id = directory.name
     batch: list[Entry] = []
     lost_count = 0
@@ -59,9 +61,10 @@ async def _replay(store: Store, directory: Path) -> int:
         lost_count += settled is None
         batch.append(entry(admitted, settled or lost(admitted), utc_now()))
         if len(batch) >= _BATCH:
-            await _record(store, worker_id, batch)
+            await record(store, worker_id, batch, letters)
             batch = []
-    await _record(store, worker_id, batch)
+    if batch:
+        await record(store, worker_id, batch, letters)
 
     async def release(session: Session) -> None:
         await leases.release(session, worker_id)
@@ -70,14 +73,6 @@ async def _replay(store: Store, directory: Path) -> int:
     shutil.rmtree(directory, ignore_errors=True)
     log.info("journal_replayed", worker_id=worker_id, lost_calls=lost_count)
     return lost_count
-
-
-async def _record(store: Store, worker_id: str, batch: list[Entry]) -> None:
-    async def write(session: Session) -> None:
-        await usage.record(session, worker_id, batch)
-
-    if batch:
-        await store.retry(write)
 
 
 def _calls_of(directory: Path) -> list[tuple[Admitted, Settled | None]]:

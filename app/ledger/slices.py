@@ -25,7 +25,8 @@ AHEAD_SECONDS = 4.0
 REFUSED_SECONDS = 0.1
 """For so long a refusal of the database is believed without asking again."""
 _LEAST_SECONDS = 0.25
-_NEVER = -(2**62)
+_NOBODY: list[int] = []
+"""Most slices have nobody who waits: one list for all of them, never changed."""
 _LOW = 4
 """More is asked for when a quarter is left."""
 
@@ -62,13 +63,14 @@ class Slice:
         self.index = INDEX_OF[limit.metric]
         self.span = span
         self.free = 0
-        self.low = _NEVER
+        self.low = 0
+        """Below this more is asked for; never negative, so that whoever is not below it has been served."""
         self.returns = False
         """What is free goes back at once: the limit is not sliced, or the window is over."""
         self.returns_now = False
         """It goes back once: the terms have changed, or nobody has used it for a while."""
         self.marked = False
-        self.waiting: list[int] = []
+        self.waiting = _NOBODY
         self.answer: asyncio.Future[None] | None = None
         self.refused_until = -math.inf
         self.refused_from = 0
@@ -113,7 +115,7 @@ class Slice:
         self.returns = not grant.sliced
         self.answered_at = self.filled_at = now
         self.was_filled = self.free
-        self.low = self.free // _LOW if grant.sliced and grant.granted else _NEVER
+        self.low = max(self.free // _LOW, 0) if grant.sliced and grant.granted else 0
         if grant.granted < ask.needs:
             self.refused_until = now + REFUSED_SECONDS
             # Where there would have been room, it was for another reason, and that stands in every call's way.
@@ -121,6 +123,18 @@ class Slice:
             self.refused_from = max(grant.room, 0) + 1 if grant.room < missing else 1
         else:
             self.refused_until = -math.inf
+
+    def join(self, need: int) -> None:
+        """One more call waits for so much."""
+        if self.waiting is _NOBODY:
+            self.waiting = []
+        self.waiting.append(need)
+
+    def leave(self, need: int) -> None:
+        """It waits no longer."""
+        self.waiting.remove(need)
+        if not self.waiting:
+            self.waiting = _NOBODY
 
     def answered(self) -> None:
         """Wake whoever waits: there is an answer, or there will be none."""
@@ -147,7 +161,7 @@ class Shelf:
     """All slices of this worker, by counter and by tenant."""
 
     slices: dict[CounterKey, Slice] = field(default_factory=dict)
-    by_tenant: dict[str, dict[CounterKey, Slice]] = field(default_factory=dict)
+    by_tenant: dict[str, list[Slice]] = field(default_factory=dict)
 
     def get(self, tenant_id: str, limit: Limit, span: Span) -> Slice:
         """The slice of that window, made when it is first needed."""
@@ -155,7 +169,8 @@ class Shelf:
         found = self.slices.get(key)
         if found is None:
             found = Slice(tenant_id, limit, span, self._rate_before(tenant_id, limit, span))
-            self.slices[key] = self.by_tenant.setdefault(tenant_id, {})[key] = found
+            self.slices[found.key] = found
+            self.by_tenant.setdefault(tenant_id, []).append(found)
         elif found.limit.amount != limit.amount:
             found.room += limit.amount - found.amount
             found.amount = limit.amount
@@ -163,12 +178,13 @@ class Shelf:
         return found
 
     def of_tenant(self, tenant_id: str) -> Iterator[Slice]:
-        yield from self.by_tenant.get(tenant_id, {}).values()
+        yield from self.by_tenant.get(tenant_id, ())
 
     def drop(self, key: CounterKey) -> None:
-        if self.slices.pop(key, None) is not None:
+        dropped = self.slices.pop(key, None)
+        if dropped is not None:
             ours = self.by_tenant[key.tenant_id]
-            del ours[key]
+            ours.remove(dropped)
             if not ours:
                 del self.by_tenant[key.tenant_id]
 

@@ -35,6 +35,9 @@ _DRIVER_ERRORS: tuple[type[BaseException], ...] = (DBAPIError, PoolTimeout, *CON
 _UNAVAILABLE_STATES = ("08", "53", "57", "25006", "55P03", "42P01", "42703")
 """The last two, an unknown table or column: another process is still migrating, or has not begun to."""
 
+_VALUE_STATES = ("22", "23")
+"""Data exceptions, and integrity constraint violations."""
+
 
 class Store:
     """The registry's database as the rest of the program sees it."""
@@ -110,6 +113,12 @@ def is_unavailable(failure: BaseException) -> bool:
     if state is not None:
         return state.startswith(_UNAVAILABLE_STATES)
     return isinstance(failure, CONNECTION_ERRORS)
+
+
+def refuses_values(failure: BaseException) -> bool:
+    """Whether the values themselves were refused, by the database or on their way to it: they will be every time."""
+    state = sqlstate(failure)
+    return isinstance(failure, ValueError | OverflowError) if state is None else state.startswith(_VALUE_STATES)
 
 
 @asynccontextmanager

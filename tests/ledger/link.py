@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 from app.kit.tasks import cancel, spawn
 
 _CHUNK_BYTES = 65_536
+_COMMIT, _ROLLBACK = b"COMMIT;\0", b"ROLLBACK;\0"
+"""As asyncpg sends them, and nothing else with them."""
 
 
 class Link:
@@ -24,6 +26,7 @@ class Link:
         self._flows.set()
         self._is_cut = False
         self._delay_seconds = 0.0
+        self._lost: bytes | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._port = 0
         self.bytes_carried = 0
@@ -43,6 +46,10 @@ class Link:
     def slow(self, seconds: float) -> None:
         self._delay_seconds = seconds
 
+    def lose_commit(self, of: bytes) -> None:
+        """The next transaction that names `of` is committed, and its connection breaks instead of saying so."""
+        self._lost = of
+
     def mend(self) -> None:
         self._is_cut, self._delay_seconds = False, 0.0
         self._flows.set()
@@ -54,9 +61,10 @@ class Link:
         up_reader, up_writer = await asyncio.open_unix_connection(self._socket)
         ends = {writer, up_writer}
         self._writers |= ends
+        transaction = bytearray()
         both = [
-            spawn(self._copy(reader, up_writer), name="up"),
-            spawn(self._copy(up_reader, writer), name="down"),
+            spawn(self._copy(reader, up_writer, transaction), name="up"),
+            spawn(self._copy(up_reader, writer, transaction, is_answer=True), name="down"),
         ]
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -67,14 +75,35 @@ class Link:
             for end in ends:
                 end.transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        transaction: bytearray,
+        *,
+        is_answer: bool = False,
+    ) -> None:
         with suppress(ConnectionError):
             while content := await reader.read(_CHUNK_BYTES):
                 await asyncio.sleep(self._delay_seconds)
                 await self._flows.wait()
+                if is_answer and self._loses(transaction):
+                    return
+                if not is_answer:
+                    transaction += content
                 self.bytes_carried += len(content)
                 writer.write(content)
                 await writer.drain()
+
+    def _loses(self, transaction: bytearray) -> bool:
+        """Whether this is the answer to the commit that is to be lost."""
+        if transaction.endswith((_COMMIT, _ROLLBACK)):
+            ends_so = transaction.endswith(_COMMIT) and self._lost is not None and self._lost in transaction
+            transaction.clear()
+            if ends_so:
+                self._lost = None
+                return True
+        return False
 
 
 @asynccontextmanager

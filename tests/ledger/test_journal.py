@@ -23,6 +23,11 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path, WORKER, segment_bytes=SEGMENT_BYTES, most_segments=3)
 
 
+class Terms:
+    def encoded(self, number: int) -> bytes:
+        return b"terms"
+
+
 def segments(data_dir: Path) -> list[Path]:
     return sorted((data_dir / DIRECTORY / WORKER).glob("*.log"))
 
@@ -44,15 +49,15 @@ def written(payloads: list[bytes]) -> bytes:
 
 
 def test_what_was_written_is_read_in_order_with_its_terms(journal: Journal, tmp_path: Path) -> None:
-    journal.admit(b"one", 1, b"terms")
-    journal.admit(b"two", 1, b"terms")
+    journal.admit(b"one", 1, Terms())
+    journal.admit(b"two", 1, Terms())
     journal.settle(b"end of one")
     assert read(tmp_path) == [(TERMS, b"terms"), (ADMITTED, b"one"), (ADMITTED, b"two"), (SETTLED, b"end of one")]
 
 
 def test_a_withdrawn_admission_is_none(journal: Journal, tmp_path: Path) -> None:
-    segment, at = journal.admit(b"one", 1, b"terms")
-    journal.admit(b"two", 1, b"terms")
+    segment, at = journal.admit(b"one", 1, Terms())
+    journal.admit(b"two", 1, Terms())
     journal.withdraw(segment, at)
     assert [kind for kind, _ in read(tmp_path)] == [TERMS, WITHDRAWN, ADMITTED]
 
@@ -88,7 +93,7 @@ def test_any_bytes_can_be_read(content: bytes) -> None:
 
 def test_a_segment_is_removed_when_the_database_has_everything_in_it(journal: Journal, tmp_path: Path) -> None:
     """Also when its calls end in a later segment, and not before they have."""
-    first, _ = journal.admit(b"x" * 1000, 1, b"terms")
+    first, _ = journal.admit(b"x" * 1000, 1, Terms())
     ends = [journal.settle(b"y" * 1000) for _ in range(5)]
     assert len(segments(tmp_path)) == 2
     for end in ends:
@@ -100,7 +105,7 @@ def test_a_segment_is_removed_when_the_database_has_everything_in_it(journal: Jo
 
 def test_terms_are_written_again_into_each_segment(journal: Journal, tmp_path: Path) -> None:
     for _ in range(6):
-        journal.admit(b"x" * 1000, 1, b"terms")
+        journal.admit(b"x" * 1000, 1, Terms())
     for path in segments(tmp_path):
         assert next(frames(path.read_bytes())) == (TERMS, b"terms")
 
@@ -108,7 +113,7 @@ def test_terms_are_written_again_into_each_segment(journal: Journal, tmp_path: P
 def test_a_full_journal_admits_nothing_and_still_takes_ends(journal: Journal) -> None:
     def admit_many() -> None:
         for _ in range(100):
-            journal.admit(b"x" * 1000, 1, b"terms")
+            journal.admit(b"x" * 1000, 1, Terms())
 
     with pytest.raises(JournalFull):
         admit_many()
@@ -119,7 +124,7 @@ def test_a_full_journal_admits_nothing_and_still_takes_ends(journal: Journal) ->
 
 def test_an_entry_larger_than_a_segment_is_refused(journal: Journal) -> None:
     with pytest.raises(JournalFull):
-        journal.admit(b"x" * SEGMENT_BYTES, 1, b"terms")
+        journal.admit(b"x" * SEGMENT_BYTES, 1, Terms())
 
 
 def test_the_next_segment_is_made_ahead(journal: Journal, tmp_path: Path) -> None:
@@ -132,7 +137,7 @@ def test_the_next_segment_is_made_ahead(journal: Journal, tmp_path: Path) -> Non
 
 def test_nobody_gets_the_lock_of_a_living_process_and_everybody_that_of_a_dead_one(tmp_path: Path) -> None:
     journal = Journal(tmp_path, WORKER, segment_bytes=SEGMENT_BYTES)
-    journal.admit(b"open", 1, b"terms")
+    journal.admit(b"open", 1, Terms())
     lock = os.open(tmp_path / DIRECTORY / WORKER / LOCK, os.O_RDWR)
     with pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -82,6 +82,32 @@ async def test_a_warm_call_asks_the_database_nothing(quotas: Quotas) -> None:
     assert statements == []
 
 
+async def test_a_warm_call_is_held_at_once_and_counts_as_any_other(quotas: Quotas) -> None:
+    tokens = limit("tokens", 10**6)
+    ledger, who = await quotas.ledger(), subject(await quotas.tenant(tokens))
+    assert ledger.try_hold(who, new_id("req"), size()) is None, "its limits are not known here yet"
+    for _ in range(40):
+        assert await call(ledger, who)
+    found = ledger.try_hold(who, new_id("req"), size(), "named")
+    assert found is not None
+    assert found.client_request_id == "named"
+    ledger.settle(found, done())
+    await quotas.settled((tokens, 41 * 30))
+
+
+async def test_a_call_that_would_wait_or_be_refused_is_not_held_at_once_and_takes_nothing(quotas: Quotas) -> None:
+    many, few = limit("requests", 10**6), limit("output_tokens", 40)
+    ledger, who = await quotas.ledger(), subject(await quotas.tenant(many, few))
+    found = await held(ledger, who)
+    before = {one.limit: one.remaining for one in ledger.standing(found)}
+    for _ in range(3):
+        assert ledger.try_hold(who, new_id("req"), size(1, 41)) is None
+    assert {one.limit: one.remaining for one in ledger.standing(found)} == before
+    assert ledger.figures().open_holds == 1
+    ledger.settle(found, done())
+    await quotas.settled((many, 1), (few, 20))
+
+
 async def test_what_is_not_used_is_free_at_once(quotas: Quotas) -> None:
     tokens = limit("tokens", 100)
     ledger, who = await quotas.ledger(), subject(await quotas.tenant(tokens))
@@ -428,6 +454,7 @@ async def test_a_full_journal_refuses_and_goes_on_when_it_is_emptied(quotas: Quo
         found.append(await hold(ledger, who))
     assert isinstance(found[-1], Refusal)
     assert found[-1].reason is Reason.JOURNAL
+    assert ledger.try_hold(who, new_id("req"), size()) is None
     for one in found[:-1]:
         assert isinstance(one, Hold)
         ledger.settle(one, done())

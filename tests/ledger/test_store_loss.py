@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -14,6 +15,8 @@ from app.domain.limits import Limit
 from app.errors import StoreUnavailable
 from app.kit.clock import monotonic
 from app.kit.ids import IdSequence
+from app.kit.tasks import spawn
+from app.ledger.holds import Hold
 from app.ledger.ledger import Ledger
 from app.ledger.refusals import Reason, Refusal
 from app.store import leases
@@ -21,7 +24,7 @@ from app.store.engine import make_engine
 from app.store.session import Store
 from tests.ledger.checks import wrong_sums
 from tests.ledger.link import Link, linked
-from tests.ledger.support import Quotas, beat, call, done, held, limit, refused, rows, size, subject, until
+from tests.ledger.support import Quotas, beat, call, done, held, hold, limit, refused, rows, size, subject, until
 
 BIG = limit("requests", 10**6)
 SMALL = limit("requests", 5)
@@ -126,6 +129,60 @@ async def test_an_empty_slice_fails_at_once_or_after_a_quarter_of_a_second(behin
     began = monotonic()
     await asyncio.gather(*(refused(behind.ledger, who) for _ in range(50)))
     assert monotonic() - began < 5, "a hang guard, not a measure"
+
+
+async def test_a_grant_whose_answer_was_lost_is_found_again(behind: Linked) -> None:
+    """The worker was told nothing, and the database has leased it one of three: all three can be had."""
+    three = limit("requests", 3)
+    who = subject(await behind.warm(three, calls=0))
+    behind.link.lose_commit(who.tenant_id.encode())
+    assert (await refused(behind.ledger, who)).reason is Reason.STORE
+    assert (await rows(behind.quotas.store, "SELECT leased FROM limit_counters"))[0][0] == 1
+    found: list[Hold] = []
+
+    async def answers() -> bool:
+        one = await hold(behind.ledger, who)
+        found.extend([one] if isinstance(one, Hold) else [])
+        return isinstance(one, Hold) or one.reason is Reason.LIMIT
+
+    for _ in range(3):
+        await until(answers)
+    assert len(found) == 3
+    assert (await refused(behind.ledger, who)).limit == three
+    for one in found:
+        behind.ledger.settle(one, done())
+    await behind.quotas.settled((three, 3))
+
+
+async def test_what_a_waiting_call_has_taken_already_is_not_given_out_again_by_a_resync(
+    quotas: Quotas, tmp_path: Path
+) -> None:
+    """The worker's leases lapse while a call has one of its two slices and waits for the other."""
+    kinds = sorted((limit("requests", 1), limit("tokens", 1000)), key=lambda one: one.id)
+    scarce, other = (limit(one.metric, 1 if one is kinds[0] else 1000) for one in kinds)
+    taken = size(1, 0)
+    who = subject(await quotas.tenant(scarce, other))
+    await beat(quotas.store, "wrk_1")
+    stopped = monotonic()
+    ledger = Ledger(quotas.store, tmp_path, "wrk_1", clock=lambda: stopped)  # no loops: the test is their order
+    await ledger.start()
+    holder = ledger._holder
+    first = spawn(hold(ledger, who, taken), name="first")
+    while not ledger._admission.reserved:
+        await holder.exchange()
+        await asyncio.sleep(0)
+    async with quotas.store.write() as session:
+        await session.execute(text("UPDATE workers SET expires_at = now() - interval '1 second' WHERE id = 'wrk_1'"))
+        await leases.sweep(session)
+    await beat(quotas.store, "wrk_1")
+    await holder.renew()
+    second = spawn(hold(ledger, who, taken), name="second")
+    while not (first.done() and second.done()):
+        await asyncio.sleep(0)
+        await holder.exchange()
+    assert [isinstance(one.result(), Hold) for one in (first, second)].count(True) == 1
+    await ledger.close()
+    assert not await wrong_sums(quotas.store)
 
 
 @pytest.mark.parametrize("settles", [True, False])

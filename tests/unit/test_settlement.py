@@ -13,6 +13,7 @@ from app.domain.usage import (
     Outcome,
     Rule,
     TokenUsage,
+    as_reported,
     check_settlement,
     plausible,
     settle,
@@ -99,6 +100,20 @@ def test_every_charge_can_be_counted(outcome: Outcome, usage: TokenUsage | None,
 @given(USAGES)
 def test_what_can_be_is_believed_as_it_is(usage: TokenUsage | None) -> None:
     assert plausible(usage) == (usage, True)
+
+
+NONSENSE = st.one_of(st.none(), st.integers(-2, MOST_TOKENS + 2), st.booleans(), st.text(max_size=1))
+
+
+@given(st.builds(TokenUsage, NONSENSE, NONSENSE, NONSENSE, NONSENSE) | st.none())
+def test_the_short_way_of_a_complete_call_charges_what_the_long_one_does(usage: TokenUsage | None) -> None:
+    short = as_reported(usage)
+    possible, is_plausible = plausible(usage)
+    if short is not None:
+        assert is_plausible
+        assert short == charge(Outcome.COMPLETE, possible)
+    elif is_plausible and usage is not None:
+        assert None in usage[:2], "whatever was said in full goes the short way"
 
 
 @pytest.mark.parametrize("nonsense", [-1, 10**12, "5", 1.5, True, [], MOST_TOKENS + 1])
