@@ -20,7 +20,7 @@ from typing import NamedTuple
 from app.domain.estimate import TokenRatio
 from app.domain.limits import Limit
 from app.domain.metering import Amounts, CounterKey, Subject
-from app.domain.prices import micros
+from app.domain.prices import Rates, micros
 from app.domain.usage import USAGE_IMPLAUSIBLE, Outcome, plausible, settle
 from app.domain.windows import FOREVER
 from app.errors import GatewayError
@@ -201,9 +201,7 @@ class Ledger:
             produced_tokens=finish.produced_tokens,
             rules=plan.account.settlement,
         )
-        rates = plan.terms.rates
-        if finish.served is not None:
-            rates = self._plans.rates_of(plan.account, finish.served)
+        rates = self.rates(hold, finish.served)
         picos = None if rates is None else cost_picos(rates, charge)
         amounts = (
             charge.requests,
@@ -241,15 +239,18 @@ class Ledger:
         self.release(hold)
         return await self.hold(subject, hold.request_id, hold.size, hold.client_request_id)
 
+    def rates(self, hold: Hold, served: Subject | None) -> Rates | None:
+        """What a call costs where `served` answered it, or else who it was admitted for; None: nobody has said."""
+        return hold.plan.terms.rates if served is None else self._plans.rates_of(hold.plan.account, served)
+
     def standing(self, hold: Hold) -> Sequence[Standing]:
         """The limits that this call had to keep, as they are now; for `x-ratelimit-*`."""
-        now = self._holder.database_time()
-        return [
-            Standing(
-                one.limit, one.amount, one.remaining, None if one.span.end == FOREVER else max(one.span.end - now, 0.0)
-            )
-            for one, _ in hold.plan.slices
-        ]
+        return self._standing(hold.plan)
+
+    def standing_of(self, subject: Subject) -> Sequence[Standing]:
+        """The same for a call that was refused; nothing where its limits are not known here."""
+        plan = self._plans.current(subject, self._clock())
+        return () if plan is None else self._standing(plan)
 
     def figures(self) -> Figures:
         return Figures(
@@ -261,6 +262,17 @@ class Ledger:
             slices=len(self._shelf.slices),
             is_counting=self._holder.is_safe(self._clock()),
         )
+
+    def _standing(self, plan: Plan) -> Sequence[Standing]:
+        if not plan.slices:
+            return ()
+        now = self._holder.database_time()
+        found = []
+        for one, _ in plan.slices:
+            left, end = one.room + one.free, one.span.end
+            resets = None if end == FOREVER else end - now if end > now else 0.0
+            found.append(Standing(one.limit, one.amount, max(0, left), resets))
+        return found
 
     def _refused(self, subject: Subject, refusal: Refusal) -> Refusal:
         self._refusals.add(self._holder.now(), subject.tenant_id, subject.api_key_id, refusal)

@@ -23,6 +23,7 @@ def answer_json(call: Call, body: bytes, *, status_code: int = 200, headers: Seq
     """The whole answer in one go."""
     length = (b"content-length", b"%d" % len(body))
     call.status_code = status_code
+    call.settle(len(body))
     call.exchange.start(status_code, [*_JSON, length, *call.answered_headers(), *headers])
     call.exchange.finish(body)
 
@@ -50,7 +51,7 @@ def answer_error(call: Call, error: GatewayError, *, headers: Sequence[Header] =
         if call.stream_events is None:
             call.exchange.abort()
         else:
-            call.exchange.finish(call.dialect.error_event(error, call.stream_events))
+            call.finish(call.dialect.error_event(error, call.stream_events))
         return
     more = [*error_headers(error), *headers]
     if isinstance(error, NotAuthenticated):

@@ -24,12 +24,13 @@ from app.http1.pool import UpstreamPool, UpstreamResponse
 from app.kit.clock import monotonic
 from app.kit.request_id import REQUEST_ID
 from app.proxy.affinity import key_of
-from app.proxy.call import Call
+from app.proxy.call import Call, Tried, upstream_request_id
 from app.proxy.calls import Calls
 from app.proxy.directory import Directory
 from app.proxy.endpoints import Endpoint
 from app.proxy.errors import names_usage_option, wait_asked
 from app.proxy.limits import ProxyLimits
+from app.proxy.metering import Metering
 from app.proxy.relay import error_text
 from app.proxy.request import AnyRequest
 from app.proxy.resolve import CallTarget, resolve
@@ -58,6 +59,7 @@ class Attempts:
         routing: Routing,
         pool: UpstreamPool,
         limits: ProxyLimits,
+        metering: Metering | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._directory = directory
@@ -66,6 +68,7 @@ class Attempts:
         self._health = routing.health
         self._pool = pool
         self._limits = limits
+        self._metering = metering
         self._refusing_usage: dict[str, Upstream] = {}
         """By deployment: what turned out to refuse the question for usage; a changed deployment is asked again."""
 
@@ -104,18 +107,26 @@ class Attempts:
         doubted: Upstream | None = None
         while True:
             call.attempts += 1
+            began = monotonic()
             ask_usage = request.stream and doubted is None and self._asks_usage(request, target)
             try:
                 response = await self._attempt(call, request, target, ask_usage=ask_usage)
             except (UpstreamBroken, UpstreamTooSlow) as failure:
+                call.history += (Tried(target.deployment.id, monotonic() - began, error_code=failure.code),)
+                call.sent = call.sent or failure.sent
                 target = self._after_failure(call, request, target, failure)
+                if self._metering is not None:
+                    await self._metering.follow(call, target)
                 continue
+            call.sent = True
             if ask_usage and await self._may_refuse_usage(response):
+                call.history += (_answered(target, response),)
                 doubted = target.upstream
                 continue
             if _says_not_now(response.status_code) and request.resendable:
                 another = self._another(call, target)
                 if another is not None:
+                    call.history += (_answered(target, response),)
                     response.close()
                     target = another
                     continue
@@ -123,6 +134,7 @@ class Attempts:
                 self._refusing_usage[target.deployment.id] = doubted
             call.connect_seconds, call.upstream_seconds = response.connect_seconds, response.first_byte_seconds
             call.first_byte_seconds = call.seconds()
+            call.response = response
             return response
 
     # Where to.
@@ -234,6 +246,13 @@ class Attempts:
         if response.status_code not in _MAY_REFUSE_A_MEMBER:
             return False
         return names_usage_option(await error_text(response, self._limits))
+
+
+def _answered(target: CallTarget, response: UpstreamResponse) -> Tried:
+    """An answer that the caller does not get."""
+    request_id = upstream_request_id(response)
+    seconds, status_code = response.first_byte_seconds, response.status_code
+    return Tried(target.deployment.id, seconds, status_code, upstream_request_id=request_id)
 
 
 def _says_not_now(status_code: int) -> bool:

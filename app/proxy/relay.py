@@ -24,7 +24,7 @@ from app.proxy.limits import ProxyLimits
 from app.proxy.members import members_of, truthy
 from app.proxy.model_name import ModelName
 from app.proxy.sse import SseScanner
-from app.proxy.usage import usage_of
+from app.proxy.usage import is_impossible, usage_of
 
 _EVENT_STREAM, _JSON, _UNKNOWN = b"text/event-stream", b"application/json", b"application/octet-stream"
 _MEDIA_KINDS = (
@@ -68,7 +68,9 @@ async def answer_whole(
         raise invalid_response("it is no JSON object")
     if truthy(members.get("error")):
         raise in_band_error(body, secret=_secret(call))
-    call.usage = usage_of(members, endpoint.counting)
+    call.usage = usage = usage_of(members, endpoint.counting)
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        call.usage_impossible = is_impossible(members, endpoint.counting)
     call.outcome = Outcome.COMPLETE
     answer_json(call, name.restore_in(body, members))
 
@@ -112,7 +114,7 @@ async def answer_media(
         call.exchange.set_source(response)
         await response.relay(call.exchange.write)
         call.outcome = Outcome.COMPLETE
-        call.exchange.finish()
+        call.finish()
     else:
         raise invalid_response("its content type is none of a medium")
 
@@ -137,8 +139,7 @@ class _Relay:
         except UpstreamFailed as failure:
             cause = failure
         finally:
-            self._call.usage = self._scanner.usage
-            self._call.stream_events = self._scanner.events
+            self._note_counts()
             if self._closing is not None:
                 self._closing.cancel()
         if not self._scanner.done:
@@ -165,9 +166,15 @@ class _Relay:
     def _finish(self, data: bytes) -> None:
         """The caller has everything; the upstream may end its message, so that its connection can be used again."""
         if self._closing is None:
+            self._note_counts()
             self._note_outcome()
-            self._exchange.finish(data)
+            self._call.finish(data)
             self._closing = asyncio.get_running_loop().call_later(self._end_seconds, self._response.close)
+
+    def _note_counts(self) -> None:
+        self._call.usage = self._scanner.usage
+        self._call.usage_impossible = self._scanner.usage_impossible
+        self._call.stream_events = self._scanner.events
 
     def _note_outcome(self) -> None:
         reported = self._scanner.reported

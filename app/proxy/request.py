@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from app.domain.estimate import InputSize, measure
 from app.errors import InvalidRequest, UnsupportedMedia
 from app.http1.pool import UploadSource
 from app.kit import json
@@ -38,6 +39,11 @@ class AnyRequest(Protocol):
         ...
 
     @property
+    def input_size(self) -> InputSize:
+        """What the estimate of its input is made from."""
+        ...
+
+    @property
     def resendable(self) -> bool:
         """Whether it is still there after it was sent."""
         ...
@@ -51,6 +57,7 @@ class CallRequest(NamedTuple):
     model: str
     stream: bool
     members: Members
+    input_size: InputSize
 
     @property
     def resendable(self) -> bool:
@@ -96,7 +103,7 @@ def parse_request(body: bytes) -> CallRequest:
     members = members_of(body)
     if members is None:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    return CallRequest(model=_model(members), stream=_stream(members), members=members)
+    return CallRequest(_model(members), _stream(members), members, measure(body))
 
 
 def _model(members: Members) -> str:
