@@ -70,6 +70,13 @@ def _positive(value: str) -> float:
     return number
 
 
+def _share(value: str) -> float:
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError("expected a number from 0 to 1")
+    return number
+
+
 def _words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
@@ -239,6 +246,13 @@ class PaceSettings:
     )
     explain_hours: float = variable(
         "EXPLAIN_HOURS", "how long explain details are kept", default=24.0, shown="24", parse=_positive
+    )
+    explain_share: float = variable(
+        "EXPLAIN_SHARE",
+        "share of calls (0 to 1) whose details are kept although nothing went wrong",
+        default=0.01,
+        shown="0.01",
+        parse=_share,
     )
 
 

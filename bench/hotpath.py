@@ -1,4 +1,4 @@
-"""What a warm request and a chunk of a stream cost in Python alone: `python -m bench.hotpath [--profile]`.
+"""What a warm request and a chunk of a stream cost in Python: `python -m bench.hotpath [--profile] [--unmetered]`.
 
 The whole data plane, from the protocol class to the upstream client, over transports that go nowhere:
 no kernel, no scheduling, no neighbour on the machine. Absolute figures still depend on the machine; two
@@ -15,7 +15,10 @@ import json
 import os
 import pstats
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +32,31 @@ from app.http1.server import DISPATCH_KEY, HardenedProtocol
 from app.kit.hints import Hint
 from app.kit.net import AddressPolicy
 from app.kit.secrets import Keyring
+from app.kit.tasks import cancel, spawn
 from app.proxy.access import AccessLog
 from app.proxy.app import DataPlane
 from app.proxy.authenticate import Authenticator
 from app.proxy.directory import Directory
+from app.proxy.explaining import Explaining
 from app.proxy.follow import Follower
 from app.proxy.heartbeat import OpenStreams
+from app.proxy.metering import Metering
 from app.store.changes import Loader
 from app.store.engine import make_engine
 from app.store.peppers import Peppers
 from app.store.session import Store
-from tests.support.data_plane import chat, request
+from app.store.tables import PriceRow
+from tests.ledger.support import limit, ready, set_limits
+from tests.support.data_plane import chat, request, started_ledger
 from tests.support.database import running_cluster
 from tests.support.registry import Registry
 
+_LIMITS = (
+    limit("requests", 10**9, "minute"),
+    limit("tokens", 10**12, "day"),
+    limit("cost", 10**15, "month"),
+    limit("concurrency", 10**6),
+)
 ROUNDS = 9
 REQUESTS = 4_000
 CHUNKS = 20_000
@@ -107,14 +121,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--kilobytes", type=float, default=1.5, help="of the user's message (1.5)")
+    parser.add_argument("--unmetered", action="store_true", help="without limits, price and ledger")
     asked = parser.parse_args()
     with running_cluster() as cluster:
-        uvloop.run(_measure(cluster, profile=asked.profile, kilobytes=asked.kilobytes))
+        uvloop.run(_measure(cluster, asked))
 
 
-async def _measure(cluster: Any, *, profile: bool, kilobytes: float) -> None:
-    store = Store(make_engine(await cluster.make_database(), pool_size=2))
-    rig = Rig(*await _plane(store))
+async def _measure(cluster: Any, asked: argparse.Namespace) -> None:
+    store = Store(make_engine(await cluster.make_database(), pool_size=4))
+    async with _plane(store, metered=not asked.unmetered) as parts:
+        await _measure_plane(Rig(*parts), profile=asked.profile, kilobytes=asked.kilobytes)
+    await store.aclose()
+
+
+async def _measure_plane(rig: Rig, *, profile: bool, kilobytes: float) -> None:
     profiler = cProfile.Profile()
     body = chat("support-bot", temperature=0.7, max_tokens=100)
     content = "Tell me something about the weather in the mountains. " * round(kilobytes * 1000 / 54)
@@ -142,7 +162,6 @@ async def _measure(cluster: Any, *, profile: bool, kilobytes: float) -> None:
         shown = io.StringIO()
         pstats.Stats(profiler, stream=shown).sort_stats("tottime").print_stats(55)
         print(shown.getvalue())
-    await store.aclose()
 
 
 def _shown(costs: list[float]) -> str:
@@ -206,7 +225,8 @@ def _chunk(number: int) -> bytes:
 _CHUNKS = [_chunk(number) for number in range(64)]
 
 
-async def _plane(store: Store) -> tuple[DataPlane, UpstreamPool, str]:
+@asynccontextmanager
+async def _plane(store: Store, *, metered: bool) -> AsyncIterator[tuple[DataPlane, UpstreamPool, str]]:
     keyring = Keyring([("bench", b"a-master-key-of-exactly-32-bytes")])
     peppers = Peppers(keyring)
     async with store.write() as session:
@@ -221,8 +241,35 @@ async def _plane(store: Store) -> tuple[DataPlane, UpstreamPool, str]:
     pool = UpstreamPool(policy=AddressPolicy(allow_private=True))
     lines = Path(os.devnull).open("wb")  # noqa: SIM115, ASYNC230 - open as long as the process
     authenticator = Authenticator(follower, peppers, admin_digest=None)
-    plane = DataPlane(directory, authenticator, pool, OpenStreams(directory, hint), access_log=AccessLog(lines))
-    return plane, pool, str(key.text)
+    streams, access_log = OpenStreams(directory, hint), AccessLog(lines)
+    if not metered:
+        yield DataPlane(directory, authenticator, pool, streams, access_log=access_log), pool, str(key.text)
+        return
+    await ready(store)
+    await set_limits(store, tenant_id, *_LIMITS)
+    await _set_price(store)
+    async with started_ledger(store) as ledger:
+        loops = [spawn(ledger.run(), name="ledger"), spawn(follower.run(hint), name="directory")]
+        metering, explaining = Metering(ledger), Explaining(store, share=0.01)
+        yield (
+            DataPlane(
+                *(directory, authenticator, pool, streams),
+                access_log=access_log,
+                metering=metering,
+                explaining=explaining,
+            ),
+            pool,
+            str(key.text),
+        )
+        for loop in loops:
+            await cancel(loop)
+
+
+async def _set_price(store: Store) -> None:
+    rates = {"input_per_million": Decimal("0.5"), "output_per_million": Decimal("1.5")}
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    async with store.write() as session:
+        session.add(PriceRow(id="pri_1", currency="USD", model="served-model", effective_from=since, **rates))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ _LIMITS = [
     {"metric": "cost", "window": "month", "amount": 1_000_000_000},
     {"metric": "concurrency", "window": "none", "amount": 1_000_000},
 ]
+_PRICE = {"model": SERVED_MODEL, "currency": "USD", "input_per_million": "0.5", "output_per_million": "1.5"}
 _ROUTE, _TLS_ROUTE, _OUTAGE_ROUTE = "assistant", "assistant-tls", "outage"
 
 
@@ -103,15 +104,18 @@ def _serve(gateway: Gateway, tenant_id: str, route: str, base_url: str, *, deplo
 
 
 def _switch_on(gateway: Gateway, tenant_id: str) -> list[str]:
-    """Limits that do not bind; returns what could not be switched on."""
+    """Limits that do not bind, and a price; returns what could not be switched on."""
     missing = []
     scope: dict[str, Any] = {"model": None, "provider": None, "api_key_id": None}
     limits = {"limits": [{**limit, **scope} for limit in _LIMITS]}
     answer = gateway.api("PUT", f"/tenants/{tenant_id}/limits", json=limits)
     if answer.status_code >= 300:
         missing.append(f"limits (PUT answered {answer.status_code})")
-    owned = {"tenant_id": tenant_id}
-    missing += [name for name in ("prices", "usage") if gateway.api("GET", f"/{name}", params=owned).status_code == 404]
+    answer = gateway.api("POST", "/prices", json=_PRICE)
+    if answer.status_code >= 300:
+        missing.append(f"a price (POST answered {answer.status_code})")
+    if gateway.api("GET", "/usage", params={"tenant_id": tenant_id}).status_code == 404:
+        missing.append("usage")
     if gateway.client.get("/metrics").status_code != 200:
         missing.append("metrics")
     return missing

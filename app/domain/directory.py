@@ -53,9 +53,10 @@ class ApiKeyEntry:
 class DeploymentEntry:
     """A deployment, routable or not: a caller is told why its model does not answer.
 
-    `served_models` maps what callers write after `name:` to the name that the server knows; the
-    deployment's own name is the key "". `trusted`: an admin made the connection, so its addresses
-    may lie in the operator's allow-listed private ranges. `max_concurrency` counts this process's calls.
+    `model` is what was deployed, by its platform's name. `served_models` maps what callers write after
+    `name:` to the name that the server knows; the deployment's own name is the key "". `trusted`: an
+    admin made the connection, so its addresses may lie in the operator's allow-listed private ranges.
+    `max_concurrency` counts this process's calls.
     """
 
     id: str
@@ -70,6 +71,7 @@ class DeploymentEntry:
     created_at: float
     version: int = field(compare=False)
     max_concurrency: int | None = None
+    model: str = ""
 
     @property
     def routable(self) -> bool:

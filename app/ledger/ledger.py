@@ -188,8 +188,8 @@ class Ledger:
         if hold.ended:
             return
         hold.ended = True
-        plan, served = hold.plan, finish.served
-        rates = plan.terms.rates if served is None else self._plans.rates_of(plan.account, served)
+        plan = hold.plan
+        rates = self.rates(hold, finish.served)
         fields, charged = settling(hold, finish, rates)
         self._admission.replace(plan.slices, hold.amounts, charged)
         hold.settled, hold.amounts = fields, charged
@@ -221,13 +221,12 @@ class Ledger:
 
     def standing(self, hold: Hold) -> Sequence[Standing]:
         """The limits that this call had to keep, as they are now; for `x-ratelimit-*`."""
-        now = self._holder.database_time()
-        return [
-            Standing(
-                one.limit, one.amount, one.remaining, None if one.span.end == FOREVER else max(one.span.end - now, 0.0)
-            )
-            for one, _ in hold.plan.slices
-        ]
+        return self._standing(hold.plan)
+
+    def standing_of(self, subject: Subject) -> Sequence[Standing]:
+        """The same for a call that was refused; nothing where its limits are not known here."""
+        plan = self._plans.current(subject, self._clock())
+        return () if plan is None else self._standing(plan)
 
     def figures(self) -> Figures:
         return Figures(
@@ -240,6 +239,17 @@ class Ledger:
             slices=len(self._shelf.slices),
             is_counting=self._holder.is_safe(self._clock()),
         )
+
+    def _standing(self, plan: Plan) -> Sequence[Standing]:
+        if not plan.slices:
+            return ()
+        now = self._holder.database_time()
+        found = []
+        for one, _ in plan.slices:
+            left, end = one.room + one.free, one.span.end
+            resets = None if end == FOREVER else end - now if end > now else 0.0
+            found.append(Standing(one.limit, one.amount, max(0, left), resets))
+        return found
 
     async def _hold_slowly(
         self, subject: Subject, request_id: str, size: CallSize, client_request_id: str | None

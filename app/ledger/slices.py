@@ -98,6 +98,8 @@ class Slice:
         """What to tell the database now; what is given back is no longer free from here on."""
         self.marked = False
         giving = self._giving()
+        if giving:
+            self.refused_until = -math.inf  # there is room now, and it is no longer ours
         self.free -= giving
         ahead = ahead and not self.returns_now
         self.returns_now = False

@@ -1,6 +1,6 @@
 """One process of the gateway: everything it needs, opened in order and closed in the opposite one.
 
-    database ─▶ store, keys, providers ─▶ bring-up ─┬▶ directory, heartbeat     (roles that serve)
+    database ─▶ store, keys, providers ─▶ bring-up ─┬▶ directory, heartbeat, ledger     (roles that serve)
                                              │      └▶ reconciler, catalog sync, housekeeping (roles that work)
                                              └ schema, peppers, first admin key, first directory:
                                                tried until it succeeds; `/readyz` says what it waits for
@@ -166,7 +166,7 @@ class Process:
         if self.options.role.works:
             loops["reconcile"] = self._reconciler().run()
             loops["catalog"] = self._catalog_sync().run()
-            loops["housekeeping"] = housekeeping.run(self._store)
+            loops["housekeeping"] = housekeeping.run(self._store, explain_hours=self.settings.pace.explain_hours)
         for name, loop in loops.items():
             stack.push_async_callback(cancel, spawn(loop, name=name))
 

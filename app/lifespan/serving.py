@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
 
+from app.errors import GatewayError
 from app.http1.exchange import Handler
 from app.http1.pool import UpstreamPool
 from app.kit.hints import Hint
@@ -17,6 +18,7 @@ from app.kit.metrics import render
 from app.kit.net import AddressPolicy
 from app.kit.secrets import Keyring, sha256
 from app.kit.tasks import spawn
+from app.ledger.ledger import Ledger
 from app.lifespan.marks import is_alive
 from app.lifespan.metrics_files import MetricsFiles
 from app.lifespan.options import ProcessOptions
@@ -24,8 +26,10 @@ from app.proxy.access import AccessLog
 from app.proxy.app import DataPlane
 from app.proxy.authenticate import Authenticator
 from app.proxy.directory import Directory
+from app.proxy.explaining import Explaining
 from app.proxy.follow import STALE_SECONDS, Follower
 from app.proxy.heartbeat import Heartbeat, OpenStreams
+from app.proxy.metering import Metering
 from app.proxy.metrics import FAMILIES
 from app.proxy.relook import Relook
 from app.settings import Settings
@@ -74,6 +78,8 @@ class Serving:
         self._pool = UpstreamPool(policy=policy)
         self._relook = Relook(store)
         self._access_log = AccessLog(_access_stream(options) if self._serves else None)
+        self._ledger = Ledger(store, data_dir, worker_id) if self._serves else None
+        self._explaining = Explaining(store, settings.pace.explain_share)
         admin_key = settings.security.admin_key
         admin_digest = sha256(admin_key.encode()) if admin_key is not None else None
         self._plane = DataPlane(
@@ -83,6 +89,8 @@ class Serving:
             open_streams,
             access_log=self._access_log,
             relook=self._relook,
+            metering=None if self._ledger is None else Metering(self._ledger),
+            explaining=self._explaining,
         )
 
     def dispatch(self, method: str, path: str) -> Handler | None:
@@ -104,13 +112,17 @@ class Serving:
         """Read the whole registry and be known to others. Raises StoreUnavailable."""
         await self._follower.poll()
         await self._heartbeat.beat()
+        if self._ledger is not None:
+            await self._ledger.start()
 
     def loops(self) -> dict[str, Loop]:
-        return {
+        ledger = {} if self._ledger is None else {"ledger": self._ledger.run()}
+        return ledger | {
             "directory": self._follower.run(self._wake_directory),
             "heartbeat": self._heartbeat.run(),
             "access-log": self._access_log.run(),
             "relook": self._relook.run(),
+            "explaining": self._explaining.run(),
             "routing": self._plane.routing.run(),
             "loop-lag": self._plane.metrics.watch_lag(),
             "metrics": self._write_metrics(),
@@ -144,11 +156,19 @@ class Serving:
 
     async def aclose(self) -> None:
         await self._plane.shutdown(0)
+        if self._ledger is not None:
+            await self._close_ledger(self._ledger)
         if self._serves:
             with suppress(OSError):
                 self._metrics.write(self._plane.metrics.snapshot())
         await self._pool.aclose()
         self._access_log.close()
+
+    async def _close_ledger(self, ledger: Ledger) -> None:
+        """The last calls have been settled, and others may still learn what they took."""
+        await ledger.close()
+        with suppress(GatewayError):
+            await self._explaining.flush()
 
 
 def _access_stream(options: ProcessOptions) -> BinaryIO:

@@ -23,6 +23,7 @@ _CHALLENGE: Header = (b"www-authenticate", b"Bearer")
 def answer_json(call: Call, body: bytes, *, status_code: int = 200, headers: Sequence[Header] = ()) -> None:
     """The whole answer in one go."""
     call.status_code = status_code
+    call.settle(len(body))
     lines = _JSON_LINES + call.answered_lines()
     call.exchange.answer(status_code, lines + header_lines(headers) if headers else lines, body)
 
@@ -50,7 +51,7 @@ def answer_error(call: Call, error: GatewayError, *, headers: Sequence[Header] =
         if call.stream_events is None:
             call.exchange.abort()
         else:
-            call.exchange.finish(call.dialect.error_event(error, call.stream_events))
+            call.finish(call.dialect.error_event(error, call.stream_events))
         return
     more = [*error_headers(error), *headers]
     if isinstance(error, NotAuthenticated):

@@ -3,10 +3,12 @@
     dispatch(method, path) ──▶ handler ──▶ Calls.serve ──▶ a story: inference, models, refusal
 
 Made by the lifespan, which also runs the loops beside it: `Follower.run`, `Heartbeat.run`,
-`AccessLog.run`, `Relook.run`, `Routing.run`, `Metrics.watch_lag`.
+`AccessLog.run`, `Relook.run`, `Routing.run`, `Metrics.watch_lag`, `Explaining.run`, and the ledger's own.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from app.errors import MethodNotAllowed, NotFound, NotSupported
 from app.http1.exchange import Handler
@@ -17,6 +19,7 @@ from app.proxy.attempts import Attempts
 from app.proxy.authenticate import Authenticator, credentials
 from app.proxy.call import Call
 from app.proxy.calls import Calls, Story
+from app.proxy.candidates import candidates_of
 from app.proxy.counters import Counters
 from app.proxy.dialect import CHAT, MESSAGES, Dialect
 from app.proxy.directory import Directory
@@ -32,9 +35,12 @@ from app.proxy.endpoints import (
     is_stored_response,
     method_of,
 )
+from app.proxy.explaining import Explaining
+from app.proxy.explanation import detail_of
 from app.proxy.heartbeat import OpenStreams
 from app.proxy.inference import Inference
 from app.proxy.limits import ProxyLimits
+from app.proxy.metering import Metering
 from app.proxy.metrics import Metrics
 from app.proxy.models import Models
 from app.proxy.relook import Relook
@@ -44,7 +50,10 @@ _DEFAULT_LIMITS = ProxyLimits()
 
 
 class DataPlane:
-    """`dispatch` is handed to the server; `shutdown` ends what is open when the process must go."""
+    """`dispatch` is handed to the server; `shutdown` ends what is open when the process must go.
+
+    Without `metering` calls are neither limited nor written down, without `explaining` none is explained.
+    """
 
     def __init__(
         self,
@@ -58,17 +67,22 @@ class DataPlane:
         limits: ProxyLimits = _DEFAULT_LIMITS,
         relook: Relook | None = None,
         routing: Routing | None = None,
+        metering: Metering | None = None,
+        explaining: Explaining | None = None,
     ) -> None:
         self.counters = counters or Counters()
-        self._calls = Calls(open_streams, self.counters, access_log or AccessLog(None), relook)
+        self._metering = metering
+        self._explaining = explaining
+        ended = None if explaining is None else self._ended
+        self._calls = Calls(open_streams, self.counters, access_log or AccessLog(None), relook, ended)
         self.routing = routing or Routing(directory, open_streams, limits)
-        self.metrics = Metrics(self.counters, self.routing, pool, lambda: self.open_streams_total)
+        self.metrics = Metrics(self.counters, self.routing, pool, lambda: self.open_streams_total, metering, explaining)
         self._authenticator = authenticator
         models = Models(authenticator, directory)
         self._handlers = {(METHODS[MODELS], MODELS): self._handler(LIST_MODELS, models.answer_list)}
         for endpoint in ENDPOINTS:
-            attempts = Attempts(endpoint, directory, self._calls, self.routing, pool, limits)
-            story = Inference(endpoint, authenticator, self._calls, attempts, limits)
+            attempts = Attempts(endpoint, directory, self._calls, self.routing, pool, limits, metering)
+            story = Inference(endpoint, authenticator, self._calls, attempts, limits, metering)
             self._handlers[METHODS[endpoint.path], endpoint.path] = self._handler(
                 endpoint.name, story, endpoint.dialect
             )
@@ -92,6 +106,17 @@ class DataPlane:
     async def shutdown(self, deadline_seconds: float) -> None:
         """Wait that long for the open calls; what is left ends with an error its caller sees."""
         await self._calls.shutdown(deadline_seconds)
+
+    def _ended(self, call: Call) -> None:
+        if self._explaining is not None:
+            self._explaining.note(call, self._detail)
+
+    def _detail(self, call: Call) -> dict[str, Any]:
+        metering, rates = self._metering, None
+        if metering is not None:
+            rates = metering.rates(call)
+            call.standing = call.standing or metering.standing(call)
+        return detail_of(call, candidates_of(call, self.routing), rates)
 
     def _handler(self, endpoint: str, story: Story, dialect: Dialect = CHAT) -> Handler:
         calls = self._calls

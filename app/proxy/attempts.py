@@ -24,12 +24,13 @@ from app.http1.failures import UpstreamBroken, UpstreamTooSlow
 from app.http1.pool import UpstreamPool, UpstreamResponse, request_lines
 from app.kit.clock import monotonic
 from app.proxy.affinity import key_of
-from app.proxy.call import Call
+from app.proxy.call import Call, Tried, upstream_request_id
 from app.proxy.calls import Calls
 from app.proxy.directory import Directory
 from app.proxy.endpoints import Endpoint
 from app.proxy.errors import is_about_the_request, names_usage_option, wait_asked
 from app.proxy.limits import ProxyLimits
+from app.proxy.metering import Metering
 from app.proxy.relay import error_text
 from app.proxy.request import AnyRequest
 from app.proxy.resolve import CallTarget, resolve
@@ -60,6 +61,7 @@ class Attempts:
         routing: Routing,
         pool: UpstreamPool,
         limits: ProxyLimits,
+        metering: Metering | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._directory = directory
@@ -68,6 +70,7 @@ class Attempts:
         self._health = routing.health
         self._pool = pool
         self._limits = limits
+        self._metering = metering
         self._refusing_usage: dict[str, Upstream] = {}
         """By deployment: what turned out to refuse the question for usage; a changed deployment is asked again."""
 
@@ -106,18 +109,26 @@ class Attempts:
         doubted: Upstream | None = None
         while True:
             call.attempts += 1
+            began = monotonic()
             ask_usage = request.stream and doubted is None and self._asks_usage(request, target)
             try:
                 response = await self._attempt(call, request, target, ask_usage=ask_usage)
             except (UpstreamBroken, UpstreamTooSlow) as failure:
+                call.history += (Tried(target.deployment.id, monotonic() - began, error_code=failure.code),)
+                call.sent = call.sent or failure.sent
                 target = self._after_failure(call, request, target, failure)
+                if self._metering is not None:
+                    await self._metering.follow(call, target)
                 continue
+            call.sent = True
             if ask_usage and await self._may_refuse_usage(response):
+                call.history += (_answered(target, response),)
                 doubted = target.upstream
                 continue
             if response.status_code >= 429 and request.resendable and await self._says_not_now(response):
                 another = self._another(call, target)
                 if another is not None:
+                    call.history += (_answered(target, response),)
                     response.close()
                     target = another
                     continue
@@ -125,6 +136,7 @@ class Attempts:
                 self._refusing_usage[target.deployment.id] = doubted
             call.connect_seconds, call.upstream_seconds = response.connect_seconds, response.first_byte_seconds
             call.first_byte_seconds = call.seconds()
+            call.response = response
             return response
 
     # Where to.
@@ -256,3 +268,10 @@ class Attempts:
                 return not is_about_the_request(await error_text(response, self._limits))
         except TimeoutError:
             return True
+
+
+def _answered(target: CallTarget, response: UpstreamResponse) -> Tried:
+    """An answer that the caller does not get."""
+    request_id = upstream_request_id(response)
+    seconds, status_code = response.first_byte_seconds, response.status_code
+    return Tried(target.deployment.id, seconds, status_code, upstream_request_id=request_id)

@@ -1,8 +1,8 @@
 """Every call from its beginning to its one end, whatever it asks for and however it fails.
 
 A story (`inference`, `models`) says what to do for a call and raises when it cannot; here its failure
-becomes an answer, and its end is counted and written down exactly once. `finish` is where a call
-will be settled: its status, usage, timings and outcome are known there and do not change any more.
+becomes an answer, and its end is counted and written down exactly once. Most calls are settled just
+before their caller has the last byte (`Call.settle`); `_finish` settles what ended in any other way.
 """
 
 from __future__ import annotations
@@ -37,12 +37,18 @@ class Calls:
     """The open calls of this process."""
 
     def __init__(
-        self, open_streams: OpenStreams, counters: Counters, access_log: AccessLog, relook: Relook | None = None
+        self,
+        open_streams: OpenStreams,
+        counters: Counters,
+        access_log: AccessLog,
+        relook: Relook | None = None,
+        on_ended: Callable[[Call], None] | None = None,
     ) -> None:
         self._open_streams = open_streams
         self._relook = relook
         self._counters = counters
         self._access_log = access_log
+        self._on_ended = on_ended
         self._request_ids = IdSequence("req")
         self._open: set[Call] = set()
         self._all_ended: asyncio.Event | None = None
@@ -117,7 +123,7 @@ class Calls:
     def _fail(self, call: Call, error: GatewayError) -> None:
         if call.exchange.client_left:
             call.outcome = Outcome.CLIENT_LEFT
-        elif call.target is None:
+        elif not call.admitted:
             call.outcome = Outcome.REFUSED
         elif call.exchange.started:
             call.outcome = Outcome.UPSTREAM_FAILED_AFTER_CONTENT
@@ -128,6 +134,7 @@ class Calls:
         answer_error(call, error)
 
     def _finish(self, call: Call) -> None:
+        call.settle()
         if call.target is not None:
             self._open_streams.leave(call.target.deployment.id)
         self._counters.add(call)
@@ -135,6 +142,8 @@ class Calls:
         self._open.discard(call)
         if self._all_ended is not None and not self._open:
             self._all_ended.set()
+        if self._on_ended is not None:
+            self._on_ended(call)
 
     async def _ended_within(self, seconds: float) -> bool:
         if not self._open:

@@ -9,6 +9,7 @@ model as much is kept as a JSON body may be large.
 
 from __future__ import annotations
 
+from app.domain.estimate import InputSize
 from app.errors import BodyTooLarge, InvalidRequest
 from app.http1.exchange import Exchange
 from app.proxy.form import FormScanner, boundary_of, model_field
@@ -27,6 +28,8 @@ class FormRequest:
     """There is no such question in a form."""
     resendable = False
     """What has been passed on is nowhere any more."""
+    input_size = InputSize(0, media=1)
+    """How much comes besides the file is not known yet."""
 
     def __init__(self, exchange: Exchange, scanner: FormScanner, begun: bytes, content_type: bytes, limit: int) -> None:
         assert scanner.model is not None  # noqa: S101 - `read_form` has seen it

@@ -1,6 +1,6 @@
 """One call to a model, from its first byte to its last: the story of the data plane.
 
-who ─▶ read ─▶ parse once ─▶ where ─▶ send ─▶ relay ─▶ settle (`calls`)
+who ─▶ read ─▶ parse once ─▶ where ─▶ hold ─▶ send ─▶ relay ─▶ settle (`calls`)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from app.proxy.dialect import MESSAGES
 from app.proxy.endpoints import Endpoint
 from app.proxy.form_request import is_form, read_form
 from app.proxy.limits import ProxyLimits
+from app.proxy.metering import Metering
 from app.proxy.relay import answer_media, answer_stream, answer_whole, refused_by_upstream
 from app.proxy.request import AnyRequest, check_media_type, parse_request
 
@@ -30,6 +31,7 @@ class Inference:
         calls: Calls,
         attempts: Attempts,
         limits: ProxyLimits,
+        metering: Metering | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._bare_key = endpoint.dialect is MESSAGES
@@ -37,6 +39,7 @@ class Inference:
         self._calls = calls
         self._attempts = attempts
         self._limits = limits
+        self._metering = metering
 
     async def __call__(self, call: Call) -> None:
         exchange = call.exchange
@@ -54,6 +57,9 @@ class Inference:
         call.cancel_when_client_leaves()
         attempts = self._attempts
         target = attempts.choose(call, request, tenant_id) or await attempts.line_up(call, request, tenant_id)
+        if self._metering is not None:
+            await self._metering.admit(call, request, self._endpoint, target, tenant_id)
+        call.admitted = True
         response = await attempts.send(call, request, target)
         try:
             await self._answer(call, request, response)

@@ -13,8 +13,11 @@ from collections.abc import Callable
 from app.http1.pool import UpstreamPool
 from app.kit.clock import monotonic
 from app.kit.metrics import Family, Histogram, Snapshot, sample
+from app.ledger.refusals import Reason
 from app.proxy.breaker import State
 from app.proxy.counters import Counters
+from app.proxy.explaining import Explaining
+from app.proxy.metering import Metering
 from app.proxy.routing import Routing
 
 LAG_SECONDS = 0.1
@@ -40,17 +43,35 @@ FAMILIES = (
     Family("modelport_upstream_connections", "gauge", "Connections to upstreams."),
     Family("modelport_open_calls", "gauge", "Calls that have begun and not ended."),
     Family("modelport_event_loop_lag_seconds", "histogram", "How late the event loop was."),
+    Family("modelport_quota_refusals_total", "counter", "Calls that were not admitted, by reason."),
+    Family("modelport_unmetered_calls_total", "counter", "Calls let through although limits could not be counted."),
+    Family("modelport_open_holds", "gauge", "Admitted calls that have not been settled."),
+    Family("modelport_usage_backlog", "gauge", "Settled calls that the database does not have yet."),
+    Family("modelport_usage_unwritten_total", "counter", "Settlements that the journal could not take."),
+    Family("modelport_journal_segments", "gauge", "Files of usage journals in use, 1 MiB each."),
+    Family("modelport_limits_uncounted", "gauge", "Processes whose leases have ended: they cannot count limits now."),
+    Family("modelport_explanations_dropped_total", "counter", "Explanations that were not kept or not written."),
 )
 
 
 class Metrics:
     """Of one process. `snapshot` costs a fraction of a millisecond and nothing is kept for it elsewhere."""
 
-    def __init__(self, counters: Counters, routing: Routing, pool: UpstreamPool, open_calls: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        routing: Routing,
+        pool: UpstreamPool,
+        open_calls: Callable[[], int],
+        metering: Metering | None = None,
+        explaining: Explaining | None = None,
+    ) -> None:
         self._counters = counters
         self._routing = routing
         self._pool = pool
         self._open_calls = open_calls
+        self._metering = metering
+        self._explaining = explaining
         self._lag = Histogram(_LAG_BOUNDS)
 
     async def watch_lag(self) -> None:
@@ -84,8 +105,9 @@ class Metrics:
                 "modelport_retries_denied_total": self._routing.retries_denied,
                 **self._transitions(),
                 **self._lag.samples("modelport_event_loop_lag_seconds"),
+                **self._metered(),
             },
-            self._gauges(),
+            {**self._gauges(), **self._ledger_gauges()},
         )
 
     def _answers(self) -> dict[str, float]:
@@ -101,6 +123,29 @@ class Metrics:
         health = self._routing.health
         counts = {"opened": health.opened, "probed": health.probes, "closed": health.closed}
         return {sample("modelport_breaker_transitions_total", to=to): count for to, count in counts.items()}
+
+    def _metered(self) -> dict[str, float]:
+        dropped = 0 if self._explaining is None else self._explaining.dropped
+        if self._metering is None:
+            return {}
+        figures, refused = self._metering.figures(), self._metering.refused
+        return {
+            **{sample("modelport_quota_refusals_total", reason=one.value): refused[one] for one in Reason},
+            "modelport_unmetered_calls_total": figures.unmetered,
+            "modelport_usage_unwritten_total": figures.unwritten,
+            "modelport_explanations_dropped_total": dropped,
+        }
+
+    def _ledger_gauges(self) -> dict[str, float]:
+        if self._metering is None:
+            return {}
+        figures = self._metering.figures()
+        return {
+            "modelport_open_holds": figures.open_holds,
+            "modelport_usage_backlog": figures.backlog,
+            "modelport_journal_segments": figures.journal_segments,
+            "modelport_limits_uncounted": int(not figures.is_counting),
+        }
 
     def _gauges(self) -> dict[str, float]:
         states = self._routing.health.states()

@@ -21,12 +21,13 @@ _STATUSES = {
     413: "The body is larger than 32 MiB (a form: 512 MiB), or than the upstream takes.",
     414: "The path is too long.",
     415: "The body is compressed, or of a media type that the operation does not take.",
-    429: "The upstream is busy; see Retry-After.",
+    429: "A limit of the tenant is reached (`rate_limit_exceeded`, or `insufficient_quota` where waiting takes long), "
+    "or the upstream is busy; see Retry-After.",
     431: "The headers are too large.",
     500: "A defect of ours; quote the x-request-id.",
     501: "The upstream of this deployment does not have the operation.",
     502: "The upstream refused, broke off, or its answer is of no use.",
-    503: "The deployment is not running, or keys cannot be verified now; see Retry-After.",
+    503: "The deployment is not running, or keys cannot be verified or limits counted now; see Retry-After.",
     504: "The upstream did not answer in time.",
 }
 _ALWAYS = (400, 401, 403, 414, 431, 500, 503)
@@ -159,6 +160,24 @@ _SCHEMAS: dict[str, Any] = {
 _HEADERS: dict[str, Any] = {
     "ModelportDeployment": {"description": "Id of the deployment that answered.", "schema": {"type": "string"}},
     "ModelportAttempts": {"description": "How many upstream requests it took.", "schema": {"type": "integer"}},
+    "ModelportUnmetered": {
+        "description": "Let through although limits could not be counted (`on_store_loss: open`).",
+        "schema": {"const": "true"},
+    },
+    "RatelimitLimit": {
+        "description": "Of the caller's own limits on this: the one that is nearest to its end. Absent without one.",
+        "schema": {"type": "integer"},
+    },
+    "RatelimitRemaining": {"description": "What of it is left, as known here.", "schema": {"type": "integer"}},
+    "RatelimitReset": {
+        "description": "When it begins again; absent when it never does.",
+        "schema": {"type": "string", "examples": ["120ms", "1s", "6m0s"]},
+    },
+}
+_RATELIMIT = {
+    f"x-ratelimit-{what}-{of}": {"$ref": f"#/components/headers/Ratelimit{what.capitalize()}"}
+    for what in ("limit", "remaining", "reset")
+    for of in ("requests", "tokens")
 }
 _DONE = "Chunks, then `data: [DONE]`; an error event if it broke off."
 _EVENTS = "Events up to the one that says that the answer is complete; an `error` event if it broke off."
@@ -257,7 +276,13 @@ def _headers(*, called: bool) -> dict[str, Any]:
     if called:
         headers["x-modelport-deployment"] = {"$ref": "#/components/headers/ModelportDeployment"}
         headers["x-modelport-attempts"] = {"$ref": "#/components/headers/ModelportAttempts"}
+        headers["x-modelport-unmetered"] = {"$ref": "#/components/headers/ModelportUnmetered"}
+        headers |= _RATELIMIT
     return headers
+
+
+def _error_headers(status_code: int) -> dict[str, Any]:
+    return _headers(called=False) | (_RATELIMIT if status_code == 429 else {})
 
 
 def _response_name(status_code: int, schema: str) -> str:
@@ -265,4 +290,4 @@ def _response_name(status_code: int, schema: str) -> str:
 
 
 def _error(status_code: int, schema: str) -> dict[str, Any]:
-    return {"description": _STATUSES[status_code], "content": _json(schema), "headers": _headers(called=False)}
+    return {"description": _STATUSES[status_code], "content": _json(schema), "headers": _error_headers(status_code)}

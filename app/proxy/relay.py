@@ -69,6 +69,7 @@ async def answer_whole(
     if answer.error and truthy(answer.error):
         raise in_band_error(body, secret=_secret(call))
     call.usage = answer.usage
+    call.usage_impossible = answer.impossible
     call.outcome = Outcome.COMPLETE
     answer_json(call, restored(body, answer.model, model))
 
@@ -112,7 +113,7 @@ async def answer_media(
         call.exchange.set_source(response)
         await response.relay(call.exchange.write)
         call.outcome = Outcome.COMPLETE
-        call.exchange.finish()
+        call.finish()
     else:
         raise invalid_response("its content type is none of a medium")
 
@@ -137,8 +138,7 @@ class _Relay:
         except UpstreamFailed as failure:
             cause = failure
         finally:
-            self._call.usage = self._scanner.usage
-            self._call.stream_events = self._scanner.events
+            self._note_counts()
             if self._closing is not None:
                 self._closing.cancel()
         if not self._scanner.done:
@@ -165,9 +165,15 @@ class _Relay:
     def _finish(self, data: bytes) -> None:
         """The caller has everything; the upstream may end its message, so that its connection can be used again."""
         if self._closing is None:
+            self._note_counts()
             self._note_outcome()
-            self._exchange.finish(data)
+            self._call.finish(data)
             self._closing = asyncio.get_running_loop().call_later(self._end_seconds, self._response.close)
+
+    def _note_counts(self) -> None:
+        self._call.usage = self._scanner.usage
+        self._call.usage_impossible = self._scanner.usage_impossible
+        self._call.stream_events = self._scanner.events
 
     def _note_outcome(self) -> None:
         reported = self._scanner.reported

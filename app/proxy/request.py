@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from app.domain.estimate import InputSize, measure
 from app.errors import InvalidRequest, UnsupportedMedia
 from app.http1.pool import UploadSource
 from app.kit import json
@@ -39,6 +40,11 @@ class AnyRequest(Protocol):
         ...
 
     @property
+    def input_size(self) -> InputSize:
+        """What the estimate of its input is made from."""
+        ...
+
+    @property
     def resendable(self) -> bool:
         """Whether it is still there after it was sent."""
         ...
@@ -52,6 +58,7 @@ class CallRequest(NamedTuple):
     model: str
     stream: bool
     members: Members
+    input_size: InputSize
 
     @property
     def resendable(self) -> bool:
@@ -102,7 +109,7 @@ def parse_request(body: bytes) -> CallRequest:
     if members is None:
         raise json.what_is_wrong(body)
     json.check_forwarded(body)
-    return CallRequest(_model(members), _stream(members), members)
+    return CallRequest(_model(members), _stream(members), members, measure(body))
 
 
 def _model(members: Members) -> str:

@@ -29,7 +29,7 @@ from app.proxy.health import Health
 from app.proxy.heartbeat import OpenStreams
 from app.proxy.limits import ProxyLimits
 from app.proxy.lines import Lines
-from app.proxy.resolve import CallTarget, none_runs, targets_of
+from app.proxy.resolve import CallTarget, none_runs, resolve, targets_of
 
 _TIDY_SECONDS = 1.0
 
@@ -96,6 +96,16 @@ class Routing:
             return Unavailable(message, code="upstream_unavailable", retry_after_seconds=wait)
         return QuotaExceeded("The upstream of this model is busy. Try again.", retry_after_seconds=wait)
 
+    def priorities(self, tenant_id: str, model: str) -> list[Sequence[CallTarget]]:
+        """What a name leads to now, the first priority first. Raises as `resolve` does."""
+        named = resolve(self._directory, tenant_id, model)
+        return [(named,)] if isinstance(named, CallTarget) else [tier.targets for tier in self._plan(named).tiers]
+
+    def is_full(self, target: CallTarget) -> bool:
+        """Whether as many calls are open there as it takes."""
+        limit = target.upstream.max_concurrency
+        return limit is not None and self.lines.is_full(target.deployment.id, limit)
+
     def note_call(self, route: RouteEntry, now: float) -> None:
         """A call of this route has come; a tenth of them may be tried again elsewhere."""
         budget = self._budgets.get(route.id)
@@ -160,8 +170,7 @@ class Routing:
         return targets[draw(weights, [count(one, 0) for one in ids], random.random())]  # noqa: S311 - sharing load
 
     def _can_take(self, target: CallTarget) -> bool:
-        limit = target.upstream.max_concurrency
-        if limit is not None and self.lines.is_full(target.deployment.id, limit):
+        if self.is_full(target):
             return False
         return not self.health.troubled or self.health.admits(target)
 

@@ -84,6 +84,10 @@ class SseScanner:
     def usage(self) -> TokenUsage | None:
         return self._usage.usage
 
+    @property
+    def usage_impossible(self) -> bool:
+        return self._usage.impossible
+
     def feed(self, data: bytes) -> bytes:
         """The bytes to send on for one read; possibly none."""
         if self.closed:

@@ -91,12 +91,16 @@ _DECODER_WITHOUT_DETAILS = msgspec.json.Decoder(_Counts)
 
 
 class UsageReader:
-    """The usage of one call: of what its answer reports, the last count of each kind stands."""
+    """The usage of one call: of what its answer reports, the last count of each kind stands.
 
-    __slots__ = ("_counting", "_plain_input", "_read", "_written", "usage")
+    `impossible`: something was reported that cannot be, and was left out.
+    """
+
+    __slots__ = ("_counting", "_plain_input", "_read", "_written", "impossible", "usage")
 
     def __init__(self, counting: Counting = Counting.ALL) -> None:
         self.usage: TokenUsage | None = None
+        self.impossible = False
         self._counting = counting
         self._plain_input: int | None = None
         self._read: int | None = None
@@ -104,10 +108,15 @@ class UsageReader:
 
     def feed(self, raw: msgspec.Raw | bytes | None) -> None:
         """Take in a `usage` object; anything that is not one, or holds no usable count, changes nothing."""
-        found = None if raw is None or self._counting is Counting.NOTHING else _decoded(raw)
+        if raw is None or self._counting is Counting.NOTHING:
+            return
+        found = _decoded(raw)
         if found is None:
+            self.impossible = self.impossible or bytes(raw) != b"null"
             return
         usage = _stated(found)
+        if usage.input_tokens is None or usage.output_tokens is None:
+            self.impossible = self.impossible or _holds_nonsense(found)
         if self._counting is Counting.INPUT_ONLY and usage.input_tokens is None:
             usage = usage._replace(input_tokens=_count(found.total_tokens))
         elif self._counting is Counting.CACHE_APART:
@@ -126,11 +135,15 @@ class UsageReader:
 
 
 class Reading(NamedTuple):
-    """What is of interest in a whole answer. `model` and `error` are raw, empty where there is none."""
+    """What is of interest in a whole answer. `model` and `error` are raw, empty where there is none.
+
+    `impossible`: it reports counts that cannot be; they are left out of `usage`.
+    """
 
     model: bytes
     error: bytes
     usage: TokenUsage | None
+    impossible: bool = False
 
 
 def read_answer(body: bytes, counting: Counting) -> Reading | None:
@@ -146,7 +159,9 @@ def read_answer(body: bytes, counting: Counting) -> Reading | None:
     if members is None:
         return None
     model, error = members.get("model", _ABSENT), members.get("error", _ABSENT)
-    return Reading(bytes(model), bytes(error), usage_of(members, counting))
+    usage = usage_of(members, counting)
+    is_whole = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
+    return Reading(bytes(model), bytes(error), usage, not is_whole and is_impossible(members, counting))
 
 
 def _said_by(said: _Sound) -> TokenUsage | None:
@@ -174,6 +189,20 @@ def usage_of(answer: Members, counting: Counting) -> TokenUsage | None:
     if reader.usage is None and counting is Counting.INPUT_ONLY and "meta" in answer:
         reader.feed((members_of(answer["meta"]) or {}).get("tokens"))
     return reader.usage
+
+
+def is_impossible(answer: Members, counting: Counting) -> bool:
+    """Whether the answer reports something that cannot be: what `usage_of` has left out."""
+    raw = answer.get("usage")
+    if raw is None or bytes(raw) == b"null" or counting is Counting.NOTHING:
+        return False
+    found = _decoded(raw)
+    return found is None or _holds_nonsense(found)
+
+
+def _holds_nonsense(found: _Counts) -> bool:
+    said = (found.prompt_tokens, found.completion_tokens, found.input_tokens, found.output_tokens)
+    return any(value is not None and _count(value) is None for value in said)
 
 
 def _stated(found: _Counts) -> TokenUsage:

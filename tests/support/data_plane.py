@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from app.http1.pool import UpstreamPool
 from app.kit.hints import Hint
+from app.kit.ids import new_id
 from app.kit.net import AddressPolicy
 from app.kit.secrets import Keyring, sha256
+from app.kit.tasks import cancel, spawn
+from app.ledger.ledger import Ledger
 from app.proxy.access import AccessLog
 from app.proxy.app import DataPlane
 from app.proxy.authenticate import Authenticator
 from app.proxy.directory import Directory
 from app.proxy.endpoints import error_shape
+from app.proxy.explaining import Explaining
 from app.proxy.follow import Follower
 from app.proxy.heartbeat import OpenStreams
 from app.proxy.limits import ProxyLimits
+from app.proxy.metering import Metering
 from app.proxy.relook import Relook
+from app.store import workers
 from app.store.changes import Loader
 from app.store.peppers import Peppers
 from app.store.session import Store
@@ -35,7 +43,7 @@ CHAT = "/v1/chat/completions"
 
 @dataclass
 class Gateway:
-    """Nothing polls by itself: a test says when the directory follows."""
+    """Nothing polls by itself: a test says when the directory follows. Of the ledger's loops see `counting`."""
 
     served: Served
     plane: DataPlane
@@ -47,9 +55,21 @@ class Gateway:
     access_log: AccessLog
     access_lines: io.BytesIO
     relook: Relook
+    ledger: Ledger
+    explaining: Explaining
 
     async def follow(self) -> None:
         await self.follower.poll()
+        await self.ledger._terms.poll()
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[None]:
+        """With the ledger's loops, as in a real process: limits need them."""
+        loops = spawn(self.ledger.run(), name="ledger")
+        try:
+            yield
+        finally:
+            await cancel(loops)
 
     async def connect(self, **options: Any) -> RawClient:
         return await self.served.connect(**options)
@@ -118,19 +138,37 @@ async def running_gateway(
     open_streams = OpenStreams(directory, wake)
     pool = UpstreamPool(policy=AddressPolicy(allow_private=True))
     lines = io.BytesIO()
-    access_log, relook = AccessLog(lines), Relook(store)
-    plane = DataPlane(
-        directory,
-        Authenticator(follower, peppers, admin_digest=sha256(ADMIN_KEY.encode())),
-        pool,
-        open_streams,
-        access_log=access_log,
-        limits=limits or ProxyLimits(),
-        relook=relook,
-    )
-    await follower.poll()
-    async with serving(plane.dispatch, carrier=carrier, error_shape=error_shape) as served:
-        registry = Registry(store, keyring, peppers)
-        yield Gateway(served, plane, registry, follower, open_streams, wake, pool, access_log, lines, relook)
+    access_log, relook, explaining = AccessLog(lines), Relook(store), Explaining(store, share=1)
+    async with started_ledger(store) as ledger:
+        plane = DataPlane(
+            directory,
+            Authenticator(follower, peppers, admin_digest=sha256(ADMIN_KEY.encode())),
+            pool,
+            open_streams,
+            access_log=access_log,
+            limits=limits or ProxyLimits(),
+            relook=relook,
+            metering=Metering(ledger),
+            explaining=explaining,
+        )
+        await follower.poll()
+        async with serving(plane.dispatch, carrier=carrier, error_shape=error_shape) as served:
+            registry, writers = Registry(store, keyring, peppers), (access_log, lines, relook, ledger, explaining)
+            yield Gateway(served, plane, registry, follower, open_streams, wake, pool, *writers)
     access_log.close()
     await pool.aclose()
+
+
+@asynccontextmanager
+async def started_ledger(store: Store) -> AsyncIterator[Ledger]:
+    """One whose loops do not run; what it has settled is written down at its end."""
+    worker_id = new_id("wrk")
+    async with store.write() as session:
+        await workers.heartbeat(
+            session, worker_id=worker_id, node_id="nod_1", role="worker", directory_xmin=None, open_streams={}
+        )
+    with tempfile.TemporaryDirectory() as home:
+        ledger = Ledger(store, Path(home), worker_id)
+        await ledger.start()
+        yield ledger
+        await ledger.close()

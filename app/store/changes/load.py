@@ -179,6 +179,7 @@ def _deployment(row: DeploymentRow, *, trusted: bool, upstream: UpstreamSpec | N
         created_at=row.created_at.timestamp(),
         version=row.version,
         max_concurrency=row.max_concurrency,
+        model=row.model,
     )
 
 
