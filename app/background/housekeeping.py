@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from app.background.retention import Kept, forget_old
 from app.kit.logging import get_logger
 from app.store import changes, claims, idempotency, partitions, workers
 from app.store.events import add_event
@@ -15,13 +16,14 @@ RARE_EVERY = 60
 log = get_logger(__name__)
 
 
-async def run(store: Store) -> None:
+async def run(store: Store, kept: Kept) -> None:
     """Watch the nodes every few seconds; tidy up every few minutes. Ends only by cancellation."""
     turn = 0
     while True:
         try:
             if turn % RARE_EVERY == 0:
                 await tidy(store)
+                await forget_old(store, kept)
             await watch_nodes(store)
             turn += 1
         except Exception as failure:  # see Reconciler.run: this loop must not end either
