@@ -257,6 +257,29 @@ class PaceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepSettings:
+    """How long what has happened is kept."""
+
+    usage_days: float = variable(
+        "USAGE_RETENTION_DAYS",
+        "how long usage records are kept; they go by whole months",
+        default=400.0,
+        shown="400",
+        parse=_positive,
+    )
+    sums_days: float = variable(
+        "USAGE_SUMS_RETENTION_DAYS",
+        "how long hourly sums of usage and counts of refusals are kept",
+        default=1200.0,
+        shown="1200",
+        parse=_positive,
+    )
+    audit_days: float = variable(
+        "AUDIT_RETENTION_DAYS", "how long audit events are kept", default=400.0, shown="400", parse=_positive
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class WebSettings:
     """What stands in front of us, and what we write to the log."""
 
@@ -293,6 +316,7 @@ class Settings:
     host: HostSettings = HostSettings()
     security: SecuritySettings = SecuritySettings()
     pace: PaceSettings = PaceSettings()
+    keep: KeepSettings = KeepSettings()
     web: WebSettings = WebSettings()
     test: TestSettings = TestSettings()
 

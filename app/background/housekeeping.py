@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 
-from app.kit.clock import utc_now
+from app.background.retention import Kept, forget_old
 from app.kit.logging import get_logger
-from app.store import changes, claims, explanations, idempotency, partitions, workers
+from app.store import changes, claims, idempotency, partitions, workers
 from app.store.events import add_event
 from app.store.session import Store
 
 NODES_SECONDS = 5.0
 RARE_EVERY = 60
-MOST_REFUSALS = 1_000
-"""Explanations of refusals that each tenant keeps."""
 
 log = get_logger(__name__)
 
 
-async def run(store: Store, *, explain_hours: float) -> None:
+async def run(store: Store, kept: Kept) -> None:
     """Watch the nodes every few seconds; tidy up every few minutes. Ends only by cancellation."""
     turn = 0
     while True:
         try:
             if turn % RARE_EVERY == 0:
-                await tidy(store, explain_hours=explain_hours)
+                await tidy(store)
+                await forget_old(store, kept)
             await watch_nodes(store)
             turn += 1
         except Exception as failure:  # see Reconciler.run: this loop must not end either
@@ -42,13 +40,11 @@ async def watch_nodes(store: Store) -> None:
         await changes.record(session, "deployment", *(deployment.id for deployment in lost))
 
 
-async def tidy(store: Store, *, explain_hours: float = 24) -> None:
-    """Partitions ahead of time; old changes, workers, idempotency keys and explanations go."""
+async def tidy(store: Store) -> None:
+    """Partitions ahead of time; old changes, workers and idempotency keys go."""
     async with store.write() as session:
         await partitions.ensure_partitions(session)
     async with store.write() as session:
         await changes.purge(session)
         await workers.remove_dead(session)
         await idempotency.purge(session)
-    async with store.write() as session:
-        await explanations.prune(session, utc_now() - timedelta(hours=explain_hours), MOST_REFUSALS)

@@ -14,11 +14,15 @@ from app.kit import json
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status code, a JSON body (empty for 204) and the headers that belong to both."""
+    """A status code, a JSON body (empty for 204) and the headers that belong to both.
+
+    `owner`: for the audit of what is gone, the tenant whose it was; other answers say it in their body.
+    """
 
     status_code: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    owner: str | None = None
 
     def response(self, **more_headers: str) -> Response:
         media_type = "application/json" if self.body else None
@@ -26,7 +30,9 @@ class Answer:
         return Response(self.body, self.status_code, headers, media_type)
 
 
-NO_CONTENT = Answer(204)
+def gone(owner: str | None) -> Answer:
+    """204 for a resource of this tenant; None: the platform's."""
+    return Answer(204, owner=owner)
 
 
 def resource(model: ReadModel, status_code: int = 200, *, location: str | None = None) -> Answer:

@@ -87,6 +87,8 @@ Name = Annotated[
     ),
 ]
 Title = Annotated[str, Field(min_length=1, max_length=200), Printable]
+Word = Annotated[str, Printable]
+"""A text that Postgres can be asked for."""
 ModelName = Annotated[str, Field(min_length=1, max_length=512), Printable]
 TenantId = Annotated[str, Field(max_length=40, description="A tenant's id, `ten_…`.", examples=["ten_01jd…"])]
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339_only), AfterValidator(_plausible)]

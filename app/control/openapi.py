@@ -36,6 +36,7 @@ _ERROR_STATUSES = {
     413: "The body is larger than 1 MiB.",
     414: "The path is too long.",
     415: "The body is compressed, or not JSON.",
+    429: "A limit of the tenant; the message names it.",
     431: "The headers are too large.",
     500: "A defect of ours; quote the x-request-id.",
     501: "The platform has no such verb: `capability_not_supported`.",
@@ -58,13 +59,28 @@ _TAGS = {
     "routes": "Model names to call, and the deployments behind them.",
     "tenants": "Boundaries of isolation and billing.",
     "api keys": "What callers identify themselves with.",
+    "limits": "How much a tenant may take, and what is left.",
+    "prices": "What deployments and models cost, from when on.",
+    "usage": "What was taken: every call, exact sums, and running time.",
+    "requests": "Why one call went where it did, and what it was charged.",
+    "audit events": "Who changed what.",
     "me": "The caller, as its key shows it.",
     "health": "For load balancers and orchestrators; no key needed.",
 }
 _ALWAYS = frozenset({400, 414, 431, 500, 503})
 _PRIVATE = frozenset({401, 403})
 _WITH_BODY = frozenset({408, 413, 415})
-_VERSIONED = ("/TenantRead", "/ApiKeyRead", "/ApiKeyWithSecret", "/ConnectionRead", "/DeploymentRead", "/RouteRead")
+_VERSIONED = (
+    "/TenantRead",
+    "/ApiKeyRead",
+    "/ApiKeyWithSecret",
+    "/ConnectionRead",
+    "/DeploymentRead",
+    "/RouteRead",
+    "/PriceRead",
+    "/LimitsRead",
+    "/DefaultLimitsRead",
+)
 """Resources with an ETag."""
 _FASTAPI_LEFTOVERS = ("HTTPValidationError", "ValidationError")
 

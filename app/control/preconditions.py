@@ -7,12 +7,12 @@ from starlette.requests import Request
 from app.errors import PreconditionFailed
 
 
-def etag_of(version: int) -> str:
+def etag_of(version: int | str) -> str:
     """A strong ETag: a resource's version changes with everything that is shown of it."""
     return f'"{version}"'
 
 
-def check_if_match(request: Request, version: int) -> None:
+def check_if_match(request: Request, version: int | str) -> None:
     """Raises PreconditionFailed when If-Match is there and names another version (RFC 9110, 13.1.1)."""
     sent = request.headers.getlist("if-match")
     if not sent:

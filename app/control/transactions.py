@@ -4,17 +4,22 @@ A write is a function of a session, so that it can be run again from the start w
 for a deadlock or a serialization failure; a FastAPI dependency that yields a session could not.
 After the commit this process's own directory takes in what changed, and only then the client hears
 of it: a key that was revoked here is refused here from the moment of the answer.
+
+Every write of the control plane comes through here, and leaves its line in the audit in the same
+transaction: no resource can forget it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.control.answers import Answer
+from app.control.audit_trail import note
 from app.control.context import ControlContext
 from app.control.idempotency import Idempotency, idempotency_of
 from app.domain.tenant import Principal
@@ -38,7 +43,7 @@ class Transactions:
 
     async def commit(self, work: Work) -> Response:
         """Run `work`, commit, and answer with what it returned."""
-        answer = await self._commit(work)
+        answer = await self._commit(partial(self._audited, work))
         return answer.response()
 
     async def commit_once(self, work: Work, body: BaseModel | None = None, *, validate_only: bool = False) -> Response:
@@ -72,12 +77,17 @@ class Transactions:
             replayed = earlier is not None
             if earlier is not None:
                 return earlier
-            answer = await work(session)
+            answer = await self._audited(work, session)
             await idempotency.keep(session, answer)
             return answer
 
         answer = await self._commit(once)
         return _replayed(answer) if replayed else answer.response()
+
+    async def _audited(self, work: Work, session: Session) -> Answer:
+        answer = await work(session)
+        await note(session, self._caller, self._request, answer)
+        return answer
 
     async def _commit(self, work: Work) -> Answer:
         async def noting_changes(session: Session) -> tuple[Answer, bool]:

@@ -19,6 +19,7 @@ from functools import partial
 from app.background import housekeeping
 from app.background.outcome import Pace
 from app.background.reconcile import Reconciler
+from app.background.retention import Kept
 from app.background.sync_catalog import CatalogSync
 from app.control.context import ControlContext, Readiness
 from app.domain.connection import Connection
@@ -166,7 +167,9 @@ class Process:
         if self.options.role.works:
             loops["reconcile"] = self._reconciler().run()
             loops["catalog"] = self._catalog_sync().run()
-            loops["housekeeping"] = housekeeping.run(self._store, explain_hours=self.settings.pace.explain_hours)
+            keep = self.settings.keep
+            kept = Kept(keep.usage_days, keep.sums_days, keep.audit_days, self.settings.pace.explain_hours)
+            loops["housekeeping"] = housekeeping.run(self._store, kept)
         for name, loop in loops.items():
             stack.push_async_callback(cancel, spawn(loop, name=name))
 

@@ -48,6 +48,7 @@ FAMILIES = (
     Family("modelport_open_holds", "gauge", "Admitted calls that have not been settled."),
     Family("modelport_usage_backlog", "gauge", "Settled calls that the database does not have yet."),
     Family("modelport_usage_unwritten_total", "counter", "Settlements that the journal could not take."),
+    Family("modelport_usage_dead_letters_total", "counter", "Usage records that the database refused, put aside."),
     Family("modelport_journal_segments", "gauge", "Files of usage journals in use, 1 MiB each."),
     Family("modelport_limits_uncounted", "gauge", "Processes whose leases have ended: they cannot count limits now."),
     Family("modelport_explanations_dropped_total", "counter", "Explanations that were not kept or not written."),
@@ -133,6 +134,7 @@ class Metrics:
             **{sample("modelport_quota_refusals_total", reason=one.value): refused[one] for one in Reason},
             "modelport_unmetered_calls_total": figures.unmetered,
             "modelport_usage_unwritten_total": figures.unwritten,
+            "modelport_usage_dead_letters_total": figures.dead_letters,
             "modelport_explanations_dropped_total": dropped,
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -85,6 +85,12 @@ async def find(session: AsyncSession, tenant_id: str, key_id: str, *, lock: bool
 async def find_by_id(session: AsyncSession, key_id: str) -> ApiKeyRow | None:
     """The key of an authenticated caller, whoever owns it."""
     return await session.get(ApiKeyRow, key_id)
+
+
+async def known(session: AsyncSession, tenant_id: str, key_ids: Iterable[str]) -> frozenset[str]:
+    """Those of these that are, or were, keys of this tenant."""
+    statement = select(ApiKeyRow.id).where(ApiKeyRow.tenant_id == tenant_id, ApiKeyRow.id.in_(list(key_ids)))
+    return frozenset(await session.scalars(statement))
 
 
 async def rotate(

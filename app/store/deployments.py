@@ -15,11 +15,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.domain.deployment import Status
+from app.domain.capacity import Standing
+from app.domain.deployment import Status, Wanted
+from app.domain.operation import ACTIVE
 from app.domain.ownership import Holder
 from app.kit.pagination import PageRequest
 from app.store.rows import Reach, newest_first, revise, taken_names, within
-from app.store.tables import ConnectionRow, DeploymentRow
+from app.store.tables import ConnectionRow, DeploymentRow, OperationRow
 
 _LISTED_LEFT = 20
 
@@ -107,6 +109,24 @@ async def left_of_tenant(session: AsyncSession, tenant_id: str) -> Sequence[Depl
 async def left_on_connection(session: AsyncSession, connection_id: str) -> Sequence[DeploymentRow]:
     """Some of the deployments that keep a connection from being deleted."""
     return await _left(session, DeploymentRow.connection_id == connection_id)
+
+
+async def standings(session: AsyncSession, tenant_id: str) -> list[Standing]:
+    """What each of a tenant's deployments takes of its limits. Counted by the wish: what was asked to run does, what
+    failed or is deleted takes nothing, unless something is being tried with it."""
+    active = select(OperationRow.id).where(
+        OperationRow.deployment_id == DeploymentRow.id, OperationRow.status.in_(tuple(ACTIVE))
+    )
+    ended = DeploymentRow.status.in_((Status.FAILED, Status.DELETED)) & ~active.exists()
+    statement = select(
+        DeploymentRow.id,
+        DeploymentRow.provider,
+        DeploymentRow.model,
+        DeploymentRow.capacity,
+        ~ended,
+        (DeploymentRow.status != Status.STOPPED) | (DeploymentRow.wanted == Wanted.RUNNING),
+    ).where(_there(tenant_id))
+    return [Standing(*row) for row in await session.execute(statement)]
 
 
 async def holders(session: AsyncSession, connection_id: str, external_id: str | None = None) -> Mapping[str, Holder]:

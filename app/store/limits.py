@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sys import intern
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, insert, select, true
+from sqlalchemy import ColumnElement, delete, insert, select, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.limits import Limit, Metric
@@ -40,6 +40,11 @@ async def replace(session: AsyncSession, owner: str, limits: Sequence[Limit]) ->
     await changes.record(session, "limits", owner)
 
 
+async def hold_defaults(session: AsyncSession) -> None:
+    """For who replaces the platform's defaults: one transaction after the other."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(7305511842206121005)"))
+
+
 async def forget(session: AsyncSession, owner: str) -> None:
     """The limits of a tenant that is being removed; what it has counted stays until it is too old."""
     await session.execute(delete(LimitRow).where(LimitRow.owner == owner))
@@ -70,12 +75,12 @@ async def prices(session: AsyncSession) -> list[Price]:
 
 async def counted(session: AsyncSession, keys: Iterable[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
     """(used, leased) of these counters; one that does not exist has counted nothing yet."""
-    wanted = {tuple(key) for key in keys}
-    ids = {key[0] for key in wanted}
+    wanted = [tuple(key) for key in keys]
+    if not wanted:
+        return {}
     key_columns = (CounterRow.tenant_id, CounterRow.limit_id, CounterRow.window_start)
-    statement = select(*key_columns, CounterRow.used, CounterRow.leased)
-    rows = await session.execute(statement.where(CounterRow.tenant_id.in_(ids)))
-    return {CounterKey(*row[:3]): (row.used, row.leased) for row in rows if tuple(row[:3]) in wanted}
+    statement = select(*key_columns, CounterRow.used, CounterRow.leased).where(tuple_(*key_columns).in_(wanted))
+    return {CounterKey(*row[:3]): (row.used, row.leased) for row in await session.execute(statement)}
 
 
 async def _limits(session: AsyncSession, where: ColumnElement[bool]) -> dict[str, list[Limit]]:

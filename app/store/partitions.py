@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 MONTHS_AHEAD = 2
+_LOCK_SECONDS = 1
+_OLDEST = """
+    SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = 'usage_records'::regclass AND relname < CAST(:newest AS text)
+        AND relname ~ '^usage_records_[0-9]{4}_[0-9]{2}$'
+    ORDER BY relname LIMIT 1
+"""
 
 
 async def ensure_partitions(session: AsyncSession) -> None:
@@ -26,6 +33,21 @@ async def ensure_months(session: AsyncSession, moments: Iterable[datetime]) -> N
     missing = [first for name, first in wanted.items() if name not in found]
     if missing:
         await _create(session, missing)
+
+
+async def drop_before(session: AsyncSession, kept_days: float) -> str | None:
+    """Drop the oldest month if all of it is older, and say which; None: there is none.
+
+    The lock is waited for a second only, so that a long query does not make calls wait behind this:
+    StoreUnavailable then, and the next turn tries again. One month a transaction.
+    """
+    await session.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
+    now = (await session.execute(select(func.now()))).scalar_one()
+    newest = _name(_month(now.astimezone(UTC) - timedelta(days=kept_days), 0))
+    oldest = (await session.execute(text(_OLDEST), {"newest": newest})).scalar_one_or_none()
+    if oldest is not None:
+        await session.execute(text(f'DROP TABLE "{oldest}"'))
+    return oldest
 
 
 async def _create(session: AsyncSession, firsts: Iterable[datetime]) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.errors import Conflict, NotFound
 from app.kit.pagination import PageRequest
 from app.store.session import constraint_of
-from app.store.tables import ApiKeyRow, ConnectionRow, DeploymentRow, RouteRow, TenantRow
+from app.store.tables import ApiKeyRow, ConnectionRow, DeploymentRow, PriceRow, RouteRow, TenantRow
 
 
 class Everyone(Enum):
@@ -33,7 +33,7 @@ ALL_TENANTS: Literal[Everyone.ALL_TENANTS] = Everyone.ALL_TENANTS
 Reach = str | Literal[Everyone.ALL_TENANTS]
 """One tenant's id, or every tenant's rows and the platform's own (admins only)."""
 
-Versioned = TypeVar("Versioned", TenantRow, ApiKeyRow, ConnectionRow, DeploymentRow, RouteRow)
+Versioned = TypeVar("Versioned", TenantRow, ApiKeyRow, ConnectionRow, DeploymentRow, RouteRow, PriceRow)
 _Statement = TypeVar("_Statement", bound=Select[*tuple[Any, ...]])
 
 UNIQUE_RESOURCE = "uq_deployments_connection_id_external_id"

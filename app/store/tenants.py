@@ -37,6 +37,13 @@ async def lock(session: AsyncSession, tenant_id: str) -> TenantRow | None:
     return (await session.scalars(statement)).one_or_none()
 
 
+async def hold(session: AsyncSession, tenant_id: str) -> TenantRow | None:
+    """The row for this transaction, as far as limits go: who counts what a tenant has, or sets what it may have, comes
+    one after the other. Its other resources may be made meanwhile."""
+    statement = select(TenantRow).where(TenantRow.id == tenant_id).with_for_update(key_share=True)
+    return (await session.scalars(statement.execution_options(populate_existing=True))).one_or_none()
+
+
 async def remove(session: AsyncSession, row: TenantRow) -> None:
     """Remove a locked tenant without live deployments: its tombstones, routes, names, keys, connections, limits."""
     await deployments.remove_tombstones(session, tenant_id=row.id)

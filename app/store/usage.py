@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.metering import CONCURRENCY, CounterKey, Entry, UsageRecord
 from app.store import partitions
+
+SumTable = Literal["usage_hours", "refusals"]
 
 
 class Moved(NamedTuple):
@@ -63,6 +65,13 @@ async def count_refusals(session: AsyncSession, counts: Iterable[RefusalCount]) 
 async def reconciliation(session: AsyncSession, since: datetime) -> list[Mapping[str, Any]]:
     """Estimates against reports, by model, of the calls since then whose tokens were reported."""
     return [dict(row) for row in (await session.execute(text(_RECONCILE), {"since": since})).mappings()]
+
+
+async def forget(session: AsyncSession, table: SumTable, *, kept_days: float, most: int) -> int:
+    """Drop up to `most` rows of sums that are older; how many there were. Records go by whole months instead."""
+    statement = text(_FORGET[table])
+    result = await session.execute(statement, {"kept_days": kept_days, "most": most})
+    return len(result.all())
 
 
 async def _move(session: AsyncSession, worker_id: str) -> list[Moved]:
@@ -160,6 +169,14 @@ _REFUSED = """
     VALUES (:minute, :tenant_id, :api_key_id, :limit_id, :refused)
     ON CONFLICT (minute, tenant_id, api_key_id, limit_id) DO UPDATE SET refused = r.refused + excluded.refused
 """
+_FORGET = {
+    table: f"""
+        DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM {table} WHERE {moment} < now() - CAST(:kept_days AS float) * interval '1 day' LIMIT :most
+        )) RETURNING 1
+    """
+    for table, moment in (("usage_hours", "hour"), ("refusals", "minute"))
+}
 _RECONCILE = """
     SELECT model, sum(requests) AS requests, sum(estimated_requests) AS estimated_requests,
         sum(reserved_input_tokens) AS reserved_input_tokens, sum(reported_input_tokens) AS reported_input_tokens,

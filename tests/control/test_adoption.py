@@ -392,3 +392,13 @@ async def test_only_who_manages_a_connection_names_a_tenant(scene: Scene) -> Non
     error_of(refused, 400, "invalid_value")
     adopted = await scene.adopt(external_id, scene.world.admin, name="bot")
     assert adopted.json()["tenant_id"] == scene.tenant_id
+
+
+async def test_an_adoption_is_audited_and_counted_like_a_create(scene: Scene) -> None:
+    body = {"limits": [{"metric": "deployments", "window": "none", "amount": 1}]}
+    await scene.world.admin.put(f"/api/v1/tenants/{scene.tenant_id}/limits", json=body)
+    adopted = (await scene.adopt(scene.exists("theirs"), name="one")).json()
+    (event,) = (await scene.client.get("/api/v1/audit-events", params={"action": "adopt_resource"})).json()["data"]
+    assert (event["resource_type"], event["resource_id"]) == ("deployment", adopted["id"])
+    assert (event["tenant_id"], event["changes"]["name"]) == (scene.tenant_id, "one")
+    error_of(await scene.adopt(scene.exists("another"), name="two"), 429, "insufficient_quota")

@@ -1,4 +1,4 @@
-"""Whatever is sent to any POST or PATCH: one of the documented statuses, the one error shape, never a 500.
+"""Whatever is sent to any POST, PATCH or PUT: one of the documented statuses, the one error shape, never a 500.
 
 The world is made once for the module: hypothesis runs many examples against the same resources.
 """
@@ -25,7 +25,7 @@ from app.store.session import Store
 from tests.control.support import World, connection_body, deployment_body, error_of, made, make_world
 from tests.support.database import TestCluster
 
-WRITES = [route for route in api_routes() if (route.methods or set()) & {"POST", "PATCH"}]
+WRITES = [route for route in api_routes() if (route.methods or set()) & {"POST", "PATCH", "PUT"}]
 DOCUMENT = build_document()
 
 scalars = (
@@ -70,7 +70,10 @@ class Bench:
         deployment = await made(client, "/api/v1/deployments", deployment_body())
         route = await made(client, "/api/v1/routes", {"name": "chat", "targets": [{"deployment": "support-bot"}]})
         key = await made(self.world.admin, f"/api/v1/tenants/{tenant_id}/api-keys", {"name": "k", "scopes": ["read"]})
+        far = {"model": "qwen3-8b", "currency": "USD", "effective_from": "2900-01-01T00:00:00Z"}
+        price = await made(self.world.admin, "/api/v1/prices", far)
         self.ids = {
+            "price_id": price["id"],
             "tenant_id": tenant_id,
             "key_id": key["id"],
             "connection_id": connection["id"],
@@ -144,7 +147,9 @@ VALID: dict[str, dict[str, Any]] = {
     ),
     "create_connection": connection_body("fuzzed", settings={"region": "x"}),
     "create_route": {"name": "fuzzed", "targets": [{"deployment": "support-bot", "weight": 1, "priority": 1}]},
-    "create_tenant": {"name": "fuzzed", "settlement": {"a": 1}},
+    "create_tenant": {"name": "fuzzed", "settlement": {"client_left": "nothing"}},
+    "replace_tenant_limits": {"limits": [{"metric": "cost", "window": "day", "amount": "1.5", "model": "m"}]},
+    "create_price": {"model": "m", "currency": "USD", "per_request": "0.1", "effective_from": "2100-01-01T00:00:00Z"},
     "create_api_key": {"name": "fuzzed", "scopes": ["read"], "models": ["a"], "expires_at": "2100-01-01T00:00:00Z"},
     "update_deployment": {"engine": {"name": "x", "args": ["a"]}, "lora_adapters": [{"name": "a", "model": "b"}]},
     "scale_deployment": {"capacity": {"units": 1}, "provider_options": {"a": 1}},

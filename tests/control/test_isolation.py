@@ -14,7 +14,7 @@ from sqlalchemy import func, update
 from app.control.routers import api_routes
 from app.domain.tenant import Scope
 from app.kit.ids import new_id
-from app.store.tables import DeploymentRow
+from app.store.tables import DeploymentRow, ExplanationRow
 from tests.control.support import World, connection_body, deployment_body, error_of, made, sync_catalog
 
 BODIES: dict[str, Any] = {
@@ -27,7 +27,26 @@ BODIES: dict[str, Any] = {
     "scale_deployment": {"capacity": {"units": 1}},
     "resolve_deployment": {"outcome": "absent"},
     "update_route": {"targets": [{"deployment": "support-bot"}]},
+    "replace_tenant_limits": {"limits": []},
+    "update_price": {"per_request": "1"},
 }
+ADMINS = {
+    "create_tenant",
+    "list_tenants",
+    "update_tenant",
+    "delete_tenant",
+    "replace_tenant_limits",
+    "get_default_limits",
+    "replace_default_limits",
+    "create_price",
+    "list_prices",
+    "get_price",
+    "update_price",
+    "delete_price",
+    "list_usage_reconciliation",
+}
+ANYONES = {"get_me", "watch_deployment", "get_request"}
+"""Operations that look for no scope, or at more than it."""
 ROUTES = [route for route in api_routes() if route.param_convertors]
 PREFIXES = {
     "tenant_id": "ten",
@@ -37,6 +56,8 @@ PREFIXES = {
     "operation_id": "op",
     "route_id": "rte",
     "model_id": "mdl",
+    "price_id": "prc",
+    "request_id": "req",
 }
 MALFORMED = ["x", "dep_", "ten_" + "u" * 26, "%00", "dep_0000000000000000000000000a%0a", "é", "a" * 300]
 
@@ -51,7 +72,10 @@ async def furnish(world: World, name: str) -> tuple[httpx.AsyncClient, dict[str,
     route = await made(client, "/api/v1/routes", {"name": "chat", "targets": [{"deployment": "support-bot"}]})
     await sync_catalog(world)
     (model,) = (await client.get("/api/v1/catalog/models")).json()["data"]
+    price = await made(world.admin, "/api/v1/prices", {"deployment_id": deployment["id"], "currency": "USD"})
     return client, {
+        "price_id": price["id"],
+        "request_id": await explained(world, tenant_id, key["id"]),
         "tenant_id": tenant_id,
         "key_id": key["id"],
         "connection_id": connection["id"],
@@ -62,10 +86,24 @@ async def furnish(world: World, name: str) -> tuple[httpx.AsyncClient, dict[str,
     }
 
 
+async def explained(world: World, tenant_id: str, api_key_id: str) -> str:
+    """A call that was refused, as the data plane leaves it behind."""
+    request_id = new_id("req")
+    async with world.store.write() as session:
+        session.add(
+            ExplanationRow(
+                request_id=request_id, tenant_id=tenant_id, api_key_id=api_key_id, reason="refused", detail={}
+            )
+        )
+    return request_id
+
+
 async def call(client: httpx.AsyncClient, route: Any, ids: dict[str, str]) -> httpx.Response:
     (method,) = route.methods
     body = BODIES.get(route.name, {})
-    return await client.request(method, route.path.format(**ids), json=body if method in {"POST", "PATCH"} else None)
+    return await client.request(
+        method, route.path.format(**ids), json=body if method in {"POST", "PATCH", "PUT"} else None
+    )
 
 
 def answered(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
@@ -84,7 +122,7 @@ async def test_foreign_unknown_and_malformed_ids_get_the_same_answer_on_every_ro
     unknown = {name: new_id(prefix) for name, prefix in PREFIXES.items()}  # type: ignore[arg-type]
     for route in ROUTES:
         reference = answered(await call(client, route, unknown))
-        expected = 403 if route.name in {"update_tenant", "delete_tenant"} else 404
+        expected = 403 if route.name in ADMINS else 404
         assert reference[0] == expected, (route.name, reference)
         assert answered(await call(client, route, foreign)) == reference, route.name
         for malformed in MALFORMED:
@@ -117,7 +155,7 @@ async def test_a_deleted_resource_is_like_one_that_never_was(world: World) -> No
         assert answered(await call(client, route, ids)) == answered(await call(client, route, unknown)), route.name
 
 
-@pytest.mark.parametrize("path", ["deployments", "connections", "routes", "operations"])
+@pytest.mark.parametrize("path", ["deployments", "connections", "routes", "operations", "audit-events"])
 async def test_lists_show_ones_own_and_naming_another_tenant_is_the_404_of_an_unknown_one(
     world: World, path: str
 ) -> None:
@@ -187,16 +225,15 @@ async def test_an_admin_has_to_name_the_tenant_of_a_deployment(world: World) -> 
 
 @pytest.mark.parametrize("scopes", [(), (Scope.INFERENCE,), (Scope.READ,), (Scope.WRITE,), (Scope.READ, Scope.WRITE)])
 async def test_every_operation_asks_for_its_scope(world: World, scopes: tuple[Scope, ...]) -> None:
-    """read for GET, write for the rest, admin for tenants; 403 comes before anything is looked up or read."""
+    """read for GET, write for the rest, admin for what is the platform's; 403 comes before any look-up."""
     _, ids = await furnish(world, "owner")
     client = world.client(await world.key(ids["tenant_id"], *(scopes or (Scope.INFERENCE,))))
     for route in api_routes():
         (method,) = route.methods or {""}
-        if not route.path.startswith("/api/") or route.name in {"get_me", "watch_deployment"}:
+        if not route.path.startswith("/api/") or route.name in ANYONES:
             continue
         answer = await client.request(method, route.path.format(**ids), content=b"not json")
-        platform = route.name in {"create_tenant", "list_tenants", "update_tenant", "delete_tenant"}
-        needed = Scope.ADMIN if platform else Scope.READ if method == "GET" else Scope.WRITE
+        needed = Scope.ADMIN if route.name in ADMINS else Scope.READ if method == "GET" else Scope.WRITE
         if needed not in scopes:
             error_of(answer, 403, "permission_denied")
         else:

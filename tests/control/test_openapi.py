@@ -59,7 +59,7 @@ def test_every_operation_under_api_needs_a_key_and_documents_its_failures(docume
         expected = {"400", "401", "403", "500", "503"}
         if "{" in path:
             expected |= {"404"}
-        if method in {"patch", "delete"}:
+        if method in {"patch", "put", "delete"}:
             expected |= {"409", "412"}
         if "requestBody" in operation:
             expected |= {"408", "413", "415"}
@@ -69,12 +69,12 @@ def test_every_operation_under_api_needs_a_key_and_documents_its_failures(docume
 def test_bodies_are_described_and_refuse_what_they_do_not_know(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     for method, path, operation in operations(document):
-        if method in {"post", "patch"}:
+        if method in {"post", "patch", "put"}:
             reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
             assert schemas[reference.rpartition("/")[2]]["additionalProperties"] is False, path
         names = [parameter["name"] for parameter in operation.get("parameters", ())]
         assert ("Idempotency-Key" in names) == (method == "post")
-        assert ("If-Match" in names) == (method in {"patch", "delete"})
+        assert ("If-Match" in names) == (method in {"patch", "put", "delete"})
 
 
 def test_exactly_the_resources_with_an_etag_say_so(document: dict[str, Any]) -> None:
@@ -128,7 +128,21 @@ async def test_the_answers_are_what_the_document_says(world: World, tenant_id: s
     connection = await made(writer, "/api/v1/connections", connection_body())
     deployment = await made(writer, "/api/v1/deployments", deployment_body(capacity={"units": 1}))
     route = await made(writer, "/api/v1/routes", {"name": "chat", "targets": [{"deployment": "support-bot"}]})
+    price = await made(admin, "/api/v1/prices", {"model": "qwen3-8b", "currency": "USD", "per_unit_hour": "2.5"})
+    wanted = [
+        {"metric": "cost", "window": "day", "amount": "2.5"},
+        {"metric": "deployments", "window": "none", "amount": 9},
+    ]
+    limits = (await admin.put(f"/api/v1/tenants/{tenant_id}/limits", json={"limits": wanted})).json()
     read = {
+        "LimitsRead": limits,
+        "DefaultLimitsRead": (await admin.get("/api/v1/limits/defaults")).json(),
+        "PriceRead": price,
+        "PriceList": (await admin.get("/api/v1/prices")).json(),
+        "UsageRecordList": (await writer.get("/api/v1/usage")).json(),
+        "UsageSumList": (await writer.get("/api/v1/usage", params={"group_by": "model,day"})).json(),
+        "ReconciliationList": (await admin.get("/api/v1/usage/reconciliation")).json(),
+        "AuditEventList": (await writer.get("/api/v1/audit-events")).json(),
         "TenantRead": (await admin.get(f"/api/v1/tenants/{tenant_id}")).json(),
         "ApiKeyWithSecret": key,
         "ConnectionRead": connection,

@@ -48,6 +48,9 @@ async def test_a_wrong_field_is_named(world: World) -> None:
         ("suspended", "true"),
         ("suspended", 1),
         ("settlement", {"A": 1}),
+        ("settlement", {"crashed": "estimate"}),
+        ("settlement", {"complete": "nothing"}),
+        ("settlement", {"client_left": 1}),
         ("settlement", {"a": {"b": 1}}),
         ("on_store_loss", "maybe"),
         ("id", "ten_x"),
@@ -55,6 +58,13 @@ async def test_a_wrong_field_is_named(world: World) -> None:
     for field, value in wrong:
         error = error_of(await world.admin.post(PATH, json={"name": "acme", field: value}), 400)
         assert error["param"].split(".")[0] == field
+
+
+async def test_a_wrong_settlement_is_told_what_it_may_be(world: World, tenant_id: str) -> None:
+    body = {"settlement": {"gateway_lost": "reported"}}
+    error = error_of(await world.admin.patch(f"{PATH}/{tenant_id}", json=body), 400, "invalid_value")
+    assert error["param"] == "settlement.gateway_lost"
+    assert "estimate, nothing" in error["message"]
 
 
 async def test_names_of_tenants_are_unique(world: World) -> None:

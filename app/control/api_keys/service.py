@@ -7,7 +7,7 @@ from datetime import datetime
 
 from starlette.requests import Request
 
-from app.control.answers import NO_CONTENT, Answer, listing, resource
+from app.control.answers import Answer, gone, listing, resource
 from app.control.api_keys.schemas import ApiKeyCreate, ApiKeyRead, ApiKeyRotate, ApiKeyUpdate, ApiKeyWithSecret
 from app.control.context import ControlContext
 from app.control.fields import PageQuery
@@ -103,7 +103,7 @@ async def revoke(session: Session, *, request: Request, caller: Principal, tenan
     check_if_match(request, row.version)
     await api_keys.revoke(session, row)
     await changes.record(session, "api_key", row.id)
-    return NO_CONTENT
+    return gone(tenant_id)
 
 
 async def _lock(session: Session, caller: Principal, tenant_id: str, key_id: str) -> ApiKeyRow:

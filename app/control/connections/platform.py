@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from app.control.answers import Answer, listing, resource
 from app.control.catalog_view import CatalogModelRead
@@ -43,7 +44,7 @@ async def record_check(session: Session, *, row: ConnectionRow, result: CheckRea
         await changes.record(session, "deployment", *await deployments.look_again(session, row.id))
     if result.ok:
         await catalog_sync.due_now(session, row.id)
-    return resource(result)
+    return replace(resource(result), owner=row.tenant_id)
 
 
 async def catalog(context: ControlContext, row: ConnectionRow, query: Mapping[str, str]) -> Answer:

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from app.control.answers import NO_CONTENT, Answer, listing, resource
+from app.control.answers import Answer, gone, listing, resource
 from app.control.connections import accounts
 from app.control.connections.schemas import ConnectionCreate, ConnectionQuery, ConnectionRead, ConnectionUpdate
 from app.control.context import ControlContext
@@ -105,7 +105,7 @@ async def delete(
     await deployments.remove_tombstones(session, connection_id=row.id)
     await connections.remove(session, row)
     await changes.record(session, "connection", row.id)
-    return NO_CONTENT
+    return gone(row.tenant_id)
 
 
 async def _lock(session: Session, context: ControlContext, caller: Principal, connection_id: str) -> ConnectionRow:

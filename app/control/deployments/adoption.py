@@ -13,11 +13,12 @@ from typing import Any
 
 from app.control.answers import Answer, resource
 from app.control.context import ControlContext
+from app.control.deployments import allowance
 from app.control.deployments import spec as specs
 from app.control.deployments.schemas import Adopt
 from app.control.deployments.service import lock
 from app.control.deployments.views import DeploymentRead
-from app.control.deployments.wishes import begin, is_given_up
+from app.control.deployments.wishes import begin, is_given_up, standing_of
 from app.control.links import location_of
 from app.control.platform_calls import call
 from app.control.tenancy import missing, owning_tenant
@@ -76,6 +77,7 @@ async def _import(
     session: Session, context: ControlContext, owner: str, connection: ConnectionRow, body: Adopt, found: Discovered
 ) -> Answer:
     row = _new_row(context, owner, connection, body, found)
+    await allowance.check(session, owner, standing_of(row))
     await names.take(session, tenant_id=owner, name=row.name, kind="deployment", resource_id=row.id)
     await deployments.create(session, row)
     assert row.operation_id is not None  # noqa: S101 - _new_row gave it one

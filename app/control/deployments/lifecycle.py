@@ -12,11 +12,12 @@ from starlette.requests import Request
 
 from app.control.answers import Answer, resource
 from app.control.context import ControlContext
+from app.control.deployments import allowance
 from app.control.deployments.schemas import Resolve
 from app.control.deployments.service import lock
 from app.control.deployments.spec import require_verb
 from app.control.deployments.views import DeploymentRead
-from app.control.deployments.wishes import begin, check_changeable, check_resolved, is_given_up
+from app.control.deployments.wishes import begin, check_changeable, check_resolved, is_given_up, standing_of
 from app.control.preconditions import check_if_match
 from app.domain.deployment import Status, Wanted
 from app.domain.operation import OperationStatus, OperationType
@@ -49,6 +50,8 @@ async def act(
     active = await operations.find_active(session, found.id)
     if active is None and type_ is OperationType.STOP and found.row.external_id is None:
         raise Conflict("The platform has nothing to stop: creating it failed.", code="deployment_not_created")
+    if type_ is not OperationType.STOP:
+        await allowance.check(session, found.row.tenant_id, standing_of(found.row, wanted=_WANTED[type_]))
     row = await begin(session, found.row, type_, f"Asked to {type_.value}.", {"wanted": _WANTED[type_]})
     return _accepted(row, found)
 
@@ -79,6 +82,7 @@ async def resolve(session: Session, *, caller: Principal, deployment_id: str, bo
     if not is_given_up(row) or row.wanted == Wanted.DELETED:
         raise Conflict("There is nothing to resolve: the outcome of its create is not open.", code="nothing_to_resolve")
     if body.retry:
+        await allowance.check(session, row.tenant_id, standing_of(row, wanted=Wanted.RUNNING))
         values = {**_FORGET_CREATE, "wanted": Wanted.RUNNING, **_status(Status.PENDING, None)}
         row = await begin(session, row, OperationType.CREATE, "Resolved as absent; asked to create again.", values)
     else:

@@ -53,7 +53,7 @@ _EVENT_STREAM: dict[str, Any] = {"content": {"text/event-stream": {"schema": {"t
 Nothing = Annotated[NoFields, json_body(NoFields, optional=True)]
 
 
-@router.post("", status_code=201, response_model=DeploymentRead, responses={501: {}})
+@router.post("", status_code=201, response_model=DeploymentRead, responses={429: {}, 501: {}})
 async def create_deployment(
     caller: Writer, query: Annotated[CreateQuery, Query()], body: Create, context: Context, tx: Tx
 ) -> Response:
@@ -76,7 +76,7 @@ async def get_deployment(caller: Reader, deployment_id: DeploymentPath, session:
     return (await service.read(session, caller, deployment_id)).response()
 
 
-@router.patch("/{deployment_id}", response_model=DeploymentRead, responses={501: {}})
+@router.patch("/{deployment_id}", response_model=DeploymentRead, responses={429: {}, 501: {}})
 async def update_deployment(
     caller: Writer, deployment_id: DeploymentPath, request: Request, body: Update, context: Context, tx: Tx
 ) -> Response:
@@ -96,7 +96,7 @@ async def delete_deployment(
     return await tx.commit(work)
 
 
-@router.post("/{deployment_id}/scale", status_code=202, response_model=DeploymentRead, responses={501: {}})
+@router.post("/{deployment_id}/scale", status_code=202, response_model=DeploymentRead, responses={429: {}, 501: {}})
 async def scale_deployment(
     caller: Writer,
     deployment_id: DeploymentPath,
@@ -110,7 +110,7 @@ async def scale_deployment(
     return await tx.commit_once(work, body, validate_only=query.validate_only)
 
 
-@router.post("/{deployment_id}/start", status_code=202, response_model=DeploymentRead, responses={501: {}})
+@router.post("/{deployment_id}/start", status_code=202, response_model=DeploymentRead, responses={429: {}, 501: {}})
 async def start_deployment(
     caller: Writer, deployment_id: DeploymentPath, body: Nothing, context: Context, tx: Tx
 ) -> Response:
@@ -126,7 +126,7 @@ async def stop_deployment(
     return await _act(OperationType.STOP, caller, deployment_id, body, context, tx)
 
 
-@router.post("/{deployment_id}/restart", status_code=202, response_model=DeploymentRead, responses={501: {}})
+@router.post("/{deployment_id}/restart", status_code=202, response_model=DeploymentRead, responses={429: {}, 501: {}})
 async def restart_deployment(
     caller: Writer, deployment_id: DeploymentPath, body: Nothing, context: Context, tx: Tx
 ) -> Response:
@@ -134,7 +134,7 @@ async def restart_deployment(
     return await _act(OperationType.RESTART, caller, deployment_id, body, context, tx)
 
 
-@router.post("/{deployment_id}/resolve", response_model=DeploymentRead)
+@router.post("/{deployment_id}/resolve", response_model=DeploymentRead, responses={429: {}})
 async def resolve_deployment(caller: Writer, deployment_id: DeploymentPath, body: Resolution, tx: Tx) -> Response:
     """Say what became of a create whose outcome Modelport could not find out."""
     work = partial(lifecycle.resolve, caller=caller, deployment_id=deployment_id, body=body)
@@ -165,7 +165,7 @@ async def watch_deployment(
     "/{connection_id}/adopt",
     status_code=201,
     response_model=DeploymentRead,
-    responses={501: {}, 502: {}, 504: {}},
+    responses={429: {}, 501: {}, 502: {}, 504: {}},
 )
 async def adopt_resource(
     caller: Writer,

@@ -14,11 +14,11 @@ from starlette.requests import Request
 
 from app.control.answers import Answer, listing, resource
 from app.control.context import ControlContext
-from app.control.deployments import knowledge
+from app.control.deployments import allowance, knowledge
 from app.control.deployments import spec as specs
 from app.control.deployments.schemas import DeploymentCreate, DeploymentQuery, DeploymentUpdate, Scale
 from app.control.deployments.views import DeploymentRead, EventRead
-from app.control.deployments.wishes import begin, check_changeable
+from app.control.deployments.wishes import begin, check_changeable, standing_of
 from app.control.fields import PageQuery
 from app.control.links import location_of
 from app.control.preconditions import check_if_match
@@ -54,6 +54,7 @@ async def create(
     specs.check(context, connection, spec)
     await knowledge.check_create(session, context, connection, spec)
     row = _new_row(context, owner, connection, spec, body)
+    await allowance.check(session, owner, standing_of(row))
     await names.take(session, tenant_id=owner, name=row.name, kind="deployment", resource_id=row.id)
     await deployments.create(session, row)
     assert row.operation_id is not None  # noqa: S101 - _new_row gave it one
@@ -130,6 +131,7 @@ async def update(
         )
     if type_ is not None:
         specs.require_verb(provider, type_)
+        await allowance.check(session, row.tenant_id, replace(standing_of(row), capacity=wished.capacity))
         row = await begin(session, row, type_, "A changed specification was asked for.", {**new, **ours})
     elif ours:
         row = await revise(session, row, ours)
@@ -146,6 +148,7 @@ async def scale(
     wished = specs.scaled_spec(context, row, body.capacity, body.provider_options)
     provider = await _check_change(session, context, row, wished, body.model_fields_set)
     specs.require_verb(provider, OperationType.SCALE)
+    await allowance.check(session, row.tenant_id, replace(standing_of(row), capacity=wished.capacity))
     values = {
         "capacity": dict(body.capacity),
         "provider_options_sealed": specs.sealed_options(context, wished, deployment_id=row.id, tenant_id=row.tenant_id),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from app.domain.capacity import Standing
 from app.domain.deployment import Status, Wanted
 from app.domain.operation import OperationStatus, OperationType, supersedes
 from app.errors import Conflict
@@ -13,6 +14,15 @@ from app.store import changes, deployments, operations
 from app.store.events import add_event
 from app.store.session import Session
 from app.store.tables import DeploymentRow
+
+
+def standing_of(row: DeploymentRow, *, wanted: str | None = None) -> Standing:
+    """What a deployment takes of limits once something is asked of it; `wanted` None: it stays as it is.
+
+    One that failed counts again: what is asked is tried with it.
+    """
+    runs = (wanted or row.wanted) == Wanted.RUNNING or row.status != Status.STOPPED
+    return Standing(row.id, row.provider, row.model, row.capacity, runs=runs)
 
 
 def check_changeable(row: DeploymentRow) -> None:

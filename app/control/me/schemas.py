@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from app.control.fields import ReadModel, Time
+from app.control.limit_views import LimitUse
 from app.domain.tenant import Scope
 
 
@@ -35,4 +34,4 @@ class MeRead(ReadModel):
     api_key: MyKey
     scopes: list[Scope]
     models: list[str] | None = Field(description="Model names the key may call; null: all of the tenant's.")
-    limits: list[dict[str, Any]] = Field(description="Each limit with what is left of it.")
+    limits: list[LimitUse] = Field(description="Each limit that this key has to keep, with what is left of it.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from app.control.answers import NO_CONTENT, Answer, listing, resource
+from app.control.answers import Answer, gone, listing, resource
 from app.control.context import ControlContext
 from app.control.fields import TenantPageQuery
 from app.control.links import location_of
@@ -89,7 +89,7 @@ async def delete(session: Session, *, request: Request, caller: Principal, route
     await names.release(session, row.id)
     await routes.remove(session, row)
     await changes.record(session, "route", row.id)
-    return NO_CONTENT
+    return gone(row.tenant_id)
 
 
 async def _lock(session: Session, caller: Principal, route_id: str) -> RouteRow:

@@ -43,10 +43,23 @@ TimeZone = Annotated[
 SettlementKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 SettlementValue = Annotated[Any, AfterValidator(_scalar)]
 Settlement = Annotated[
-    dict[SettlementKey, SettlementValue], Field(max_length=32, description="How interrupted calls are settled.")
+    dict[SettlementKey, SettlementValue],
+    Field(
+        max_length=32,
+        description="How calls are charged by how they ended, where that is not the default: `complete` (reported, "
+        "estimate; default reported), `client_left` (reported, produced, estimate, nothing; default produced), "
+        "`upstream_failed_before_content` (nothing, produced, estimate; default nothing), "
+        "`upstream_failed_after_content` (reported, produced, estimate, nothing; default produced), `gateway_lost` "
+        "(estimate, nothing; default estimate).",
+        examples=[{"client_left": "reported"}],
+    ),
 ]
 OnStoreLoss = Annotated[
-    Literal["closed", "open"], Field(description="Whether calls are admitted while limits cannot be counted.")
+    Literal["closed", "open"],
+    Field(
+        description="While the database is away for longer than leases last (10 s), and limits cannot be counted: "
+        "`closed` answers 503; `open` admits calls uncounted against limits, but records them."
+    ),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from app.control.answers import NO_CONTENT, Answer, listing, resource
+from app.control.answers import Answer, gone, listing, resource
 from app.control.context import ControlContext
 from app.control.fields import PageQuery
 from app.control.in_use import in_use
@@ -13,6 +13,7 @@ from app.control.preconditions import check_if_match
 from app.control.tenancy import missing, named_tenant
 from app.control.tenants.schemas import TenantCreate, TenantRead, TenantUpdate
 from app.domain.tenant import Principal
+from app.domain.usage import check_settlement
 from app.kit.ids import new_id
 from app.kit.pagination import cut, page_request
 from app.store import changes, deployments, tenants
@@ -21,6 +22,7 @@ from app.store.session import Session
 
 
 async def create(session: Session, *, context: ControlContext, body: TenantCreate) -> Answer:
+    check_settlement(body.settlement)
     row = await tenants.create(session, new_id("ten"), body.model_dump())
     await changes.record(session, "tenant", row.id)
     return resource(TenantRead.of(row), 201, location=location_of(context, f"/api/v1/tenants/{row.id}"))
@@ -45,6 +47,7 @@ async def update(session: Session, *, request: Request, tenant_id: str, body: Te
         raise missing("tenant")
     check_if_match(request, row.version)
     given = body.given()
+    check_settlement(given.get("settlement", {}))
     if given:
         row = await revise(session, row, given)
         await changes.record(session, "tenant", row.id)
@@ -61,4 +64,4 @@ async def delete(session: Session, *, request: Request, tenant_id: str) -> Answe
     if left:
         raise in_use("tenant", left)
     await tenants.remove(session, row)
-    return NO_CONTENT
+    return gone(tenant_id)

@@ -6,6 +6,7 @@ from app.store.tables.api_keys import ApiKeyRow, PepperRow
 from app.store.tables.audit import AuditEventRow
 from app.store.tables.catalog import CatalogModelRow, CatalogSyncRow
 from app.store.tables.connections import ConnectionRow
+from app.store.tables.deployment_periods import DeploymentPeriodRow
 from app.store.tables.deployments import DeploymentRow, EventRow, OperationRow
 from app.store.tables.explanations import ExplanationRow
 from app.store.tables.idempotency_keys import IdempotencyKeyRow
@@ -24,6 +25,7 @@ __all__ = [
     "ChangeRow",
     "ConnectionRow",
     "CounterRow",
+    "DeploymentPeriodRow",
     "DeploymentRow",
     "EventRow",
     "ExplanationRow",

@@ -60,6 +60,11 @@ class UsageRecordRow(Row):
     charged_cost_micros: Mapped[int] = mapped_column(BigInteger, server_default="0")
     marks: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
 
+    @property
+    def id(self) -> str:
+        """What a page of records goes on from."""
+        return self.hold_id
+
 
 class UsageHourRow(Row):
     """Sums of the records of an hour, moved in the transaction that inserts them: exact at every moment.
