@@ -35,12 +35,12 @@ async def test_months_that_are_wholly_older_are_dropped_and_the_others_stay(stor
     moments = [now, now - timedelta(days=DAYS - 1), now - timedelta(days=DAYS + 62), now - timedelta(days=3 * DAYS)]
     await keep(store, *(record("ten_1", admitted_at=moment) for moment in moments))
     before = await partition_names(store)
-    await forget_old(store, Kept(DAYS, DAYS, DAYS))
+    await forget_old(store, Kept(DAYS, DAYS, DAYS, 24))
     async with store.read() as session:
         kept = list(await session.scalars(select(UsageRecordRow.admitted_at).order_by(UsageRecordRow.admitted_at)))
     assert kept == [moments[1], moments[0]]
     assert len(await partition_names(store)) == len(before) - 2
-    await forget_old(store, Kept(DAYS, DAYS, DAYS))
+    await forget_old(store, Kept(DAYS, DAYS, DAYS, 24))
     assert len(await partition_names(store)) == len(before) - 2
     assert await count(store, UsageHourRow) == 2
 
@@ -49,10 +49,10 @@ async def test_a_month_that_is_being_read_waits_for_the_next_turn(store: Store) 
     await keep(store, record("ten_1", admitted_at=utc_now() - timedelta(days=2 * DAYS)))
     async with store.read() as reader:
         await reader.execute(select(func.count()).select_from(UsageRecordRow))
-        await forget_old(store, Kept(DAYS, 3 * DAYS, DAYS))
+        await forget_old(store, Kept(DAYS, 3 * DAYS, DAYS, 24))
         assert await count(store, UsageHourRow) == 1
     assert await count(store, UsageRecordRow) == 1
-    await forget_old(store, Kept(DAYS, 3 * DAYS, DAYS))
+    await forget_old(store, Kept(DAYS, 3 * DAYS, DAYS, 24))
     assert await count(store, UsageRecordRow) == 0
 
 
@@ -64,6 +64,6 @@ async def test_refusals_and_audit_events_go_when_they_are_old(store: Store) -> N
             session.add(RefusalRow(minute=moment, tenant_id="ten_1", api_key_id="k", limit_id="l", refused=1))
             event = {"api_key_id": "k", "action": "a", "resource_type": "t", "resource_id": "r", "changes": {}}
             session.add(AuditEventRow(id=new_id("aud"), tenant_id=None, created_at=moment, **event))
-    await forget_old(store, Kept(DAYS, DAYS, DAYS))
+    await forget_old(store, Kept(DAYS, DAYS, DAYS, 24))
     assert await count(store, RefusalRow) == 1
     assert await count(store, AuditEventRow) == 1
