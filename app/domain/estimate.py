@@ -28,6 +28,7 @@ _LEAST_BYTES = 64
 """Chat templates add tokens that no byte of the caller stands for: short calls teach nothing."""
 
 MAX_TOKENS_CLAMPED = "max_tokens_clamped"
+_WINDOW_BYTES = 2048
 _DATA_MARK = b";base64,"
 _AUDIO_MARK = b'"input_audio"'
 _DATA_MEMBER = b'"data"'
@@ -81,21 +82,31 @@ def estimate(
     above the cap is the cap, and marked. `choices` (`n`) is how many answers were asked for.
     """
     most = OUTPUT_CAP if cap is None else min(max(cap, 0), MOST_TOKENS)
-    answers = min(max(choices, 1), 128)
-    literal = max_tokens is None or (type(max_tokens) is int and 0 <= max_tokens <= most)
-    output = max_tokens if type(max_tokens) is int and literal else most
-    marks = () if literal else (MAX_TOKENS_CLAMPED,)
-    return Estimate(ratio.input_tokens(size), min(output * answers, MOST_TOKENS), marks)
+    answers = 1 if choices <= 1 else min(choices, 128)
+    if type(max_tokens) is int and 0 <= max_tokens <= most:
+        return Estimate(ratio.input_tokens(size), min(max_tokens * answers, MOST_TOKENS))
+    marks = () if max_tokens is None else (MAX_TOKENS_CLAMPED,)
+    return Estimate(ratio.input_tokens(size), min(most * answers, MOST_TOKENS), marks)
 
 
 def measure(body: bytes) -> InputSize:
     """The size of a JSON body, with every encoded picture, file and sound taken out of the text.
 
-    Looks for data URLs and for the `data` member of `input_audio`; costs one search where there are none.
+    Looks for data URLs and for the `data` member of `input_audio`, if there is a stretch without a blank that could be
+    one: a search through all of a long text would cost as much as parsing it. What is shorter counts as text, which
+    weighs about as much.
     """
+    if not _may_hold_media(body):
+        return InputSize(len(body), 0)
     media, encoded = _encoded(body, _DATA_MARK, after=b"")
     sounds, sound_bytes = _encoded(body, _AUDIO_MARK, after=_DATA_MEMBER)
     return InputSize(max(len(body) - encoded - sound_bytes, 0), media + sounds)
+
+
+def _may_hold_media(body: bytes) -> bool:
+    """Whether one of the windows has no blank; whatever is twice as long fills one of them."""
+    last = len(body) - _WINDOW_BYTES
+    return any(body.find(b" ", at, at + _WINDOW_BYTES) < 0 for at in range(0, last + 1, _WINDOW_BYTES))
 
 
 def _encoded(body: bytes, mark: bytes, *, after: bytes) -> tuple[int, int]:

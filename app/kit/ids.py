@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from app.kit.clock import unix_milliseconds
@@ -68,8 +69,12 @@ def is_id(text: str, prefix: Prefix) -> bool:
 
 def created_at(identifier: str) -> datetime:
     """The moment an id was minted, to the millisecond, in UTC."""
-    milliseconds = _decode(identifier.partition("_")[2][:_TIME_CHARACTERS])
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return _moment(identifier.partition("_")[2][:_TIME_CHARACTERS])
+
+
+@lru_cache(maxsize=1_024)
+def _moment(time_characters: str) -> datetime:
+    return datetime.fromtimestamp(_decode(time_characters) / 1000, UTC)
 
 
 def encode(value: int) -> str:

@@ -10,7 +10,7 @@ from app.domain.metering import Amounts, Subject
 from app.domain.prices import Rates, micros
 from app.domain.usage import Outcome, TokenUsage
 from app.ledger.journal import Segment
-from app.ledger.records import Admitted, Settled, SettledFields, Terms
+from app.ledger.records import AdmittedParts, Settled, SettledFields, Terms
 from app.ledger.slices import Slice
 from app.ledger.terms import Account
 
@@ -21,7 +21,8 @@ class Plan:
 
     It holds until the first of its windows ends (our clock), or until the terms change (`version`).
     `charges_reports`: the tenant pays for a complete call what its upstream has counted. `counted_rates`: what
-    calls cost, if one of the slices counts money.
+    calls cost, if one of the slices counts money. `told`: the slices of limits on requests, and those on tokens, which
+    callers hear of with every answer.
     """
 
     account: Account
@@ -32,6 +33,7 @@ class Plan:
     version: int
     charges_reports: bool
     counted_rates: Rates | None
+    told: tuple[tuple[Slice, ...], tuple[Slice, ...]]
 
     def amounts(self, estimate: Estimate) -> Amounts:
         """What a call of that estimate has to put aside."""
@@ -121,5 +123,5 @@ class Hold:
         return Settled(*self.settled)
 
     @property
-    def admitted(self) -> Admitted:
-        return Admitted(self.request_id, self.client_request_id, self.size.estimate, self.plan.terms)
+    def admitted(self) -> AdmittedParts:
+        return self.request_id, self.client_request_id, self.size.estimate, self.plan.terms

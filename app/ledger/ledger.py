@@ -37,13 +37,15 @@ from app.ledger.recorder import Recorder
 from app.ledger.records import encode_admitted, encode_settled
 from app.ledger.refusals import Reason, Refusal, RefusalCounts
 from app.ledger.settling import settling
-from app.ledger.slices import Shelf
+from app.ledger.slices import Shelf, Slice
 from app.ledger.terms import TermsBook
 from app.ledger.upkeep import Upkeep
 from app.store import leases
 from app.store.session import Store
 
 _MOST_RATIOS = 10_000
+_LEARNS_FROM = 8
+"""Every so many of a batch teach the ratio of their model, and always the first."""
 _PAUSE_SECONDS = 1.0
 
 log = get_logger(__name__)
@@ -56,6 +58,10 @@ class Standing(NamedTuple):
     amount: int
     remaining: int
     resets_in_seconds: float | None
+
+
+Told = tuple[int, int, float | None]
+"""One limit as every answer tells it: its amount, what is left of it, and seconds until it begins again."""
 
 
 class Figures(NamedTuple):
@@ -219,14 +225,22 @@ class Ledger:
         """What a call costs where `served` answered it, or else who it was admitted for; None: nobody has said."""
         return hold.plan.terms.rates if served is None else self._plans.rates_of(hold.plan.account, served)
 
-    def standing(self, hold: Hold) -> Sequence[Standing]:
-        """The limits that this call had to keep, as they are now; for `x-ratelimit-*`."""
-        return self._standing(hold.plan)
+    def plan_of(self, subject: Subject) -> Plan | None:
+        """What a call that was refused would have taken from; None where its limits are not known here."""
+        return self._plans.current(subject, self._clock())
 
-    def standing_of(self, subject: Subject) -> Sequence[Standing]:
-        """The same for a call that was refused; nothing where its limits are not known here."""
-        plan = self._plans.current(subject, self._clock())
-        return () if plan is None else self._standing(plan)
+    def standing(self, plan: Plan) -> Sequence[Standing]:
+        """The limits that its calls have to keep, as they are now."""
+        now = self._holder.database_time()
+        return [Standing(one.limit, one.amount, one.remaining, _resets(one, now)) for one, _ in plan.slices]
+
+    def told(self, plan: Plan) -> tuple[Told | None, Told | None]:
+        """Of its limits on requests, and on tokens, the one with the smallest share left."""
+        requests, tokens = plan.told
+        if not (requests or tokens):
+            return None, None
+        now = self._holder.database_time()
+        return _tightest(requests, now) if requests else None, _tightest(tokens, now) if tokens else None
 
     def figures(self) -> Figures:
         return Figures(
@@ -239,17 +253,6 @@ class Ledger:
             slices=len(self._shelf.slices),
             is_counting=self._holder.is_safe(self._clock()),
         )
-
-    def _standing(self, plan: Plan) -> Sequence[Standing]:
-        if not plan.slices:
-            return ()
-        now = self._holder.database_time()
-        found = []
-        for one, _ in plan.slices:
-            left, end = one.room + one.free, one.span.end
-            resets = None if end == FOREVER else end - now if end > now else 0.0
-            found.append(Standing(one.limit, one.amount, max(0, left), resets))
-        return found
 
     async def _hold_slowly(
         self, subject: Subject, request_id: str, size: CallSize, client_request_id: str | None
@@ -306,7 +309,7 @@ class Ledger:
         return held
 
     def _learn(self, recorded: Sequence[Hold]) -> None:
-        for one in recorded:
+        for one in recorded[::_LEARNS_FROM]:
             size = one.size.input_size
             if size is None:
                 continue
@@ -329,3 +332,18 @@ async def _kept_alive(name: str, loop: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("ledger_loop_failed", loop=name)
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _tightest(slices: Sequence[Slice], now: float) -> Told:
+    one = slices[0] if len(slices) == 1 else min(slices, key=_share_left)
+    left = one.room + one.free
+    return one.amount, 0 if left < 0 else min(left, one.amount), _resets(one, now)
+
+
+def _share_left(one: Slice) -> float:
+    return one.remaining / one.amount
+
+
+def _resets(one: Slice, now: float) -> float | None:
+    end = one.span.end
+    return None if end == FOREVER else max(end - now, 0.0)

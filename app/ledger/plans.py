@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from app.domain.limits import Limit
+from app.domain.limits import Limit, Metric
 from app.domain.metering import COST, Counted, Subject
 from app.domain.prices import Rates
 from app.domain.usage import Rule
@@ -18,6 +18,7 @@ from app.ledger.refusals import Reason, Refusal
 from app.ledger.slices import Shelf, Slice
 from app.ledger.terms import Account, TermsBook
 
+_OF_TOKENS = frozenset({Metric.TOKENS, Metric.INPUT_TOKENS, Metric.OUTPUT_TOKENS})
 _MOST_PLANS = 200_000
 """Beyond so many kinds of calls all plans are made again when they are needed."""
 
@@ -81,6 +82,10 @@ class Plans:
             version=self._terms.version,
             charges_reports=account.settlement.complete is Rule.REPORTED,
             counted_rates=rates if any(one.index == COST for one in slices) else None,
+            told=(
+                tuple(one for one in slices if one.limit.metric is Metric.REQUESTS),
+                tuple(one for one in slices if one.limit.metric in _OF_TOKENS),
+            ),
         )
 
     def _slice(self, account: Account, limit: Limit, now: float) -> Slice:

@@ -110,7 +110,7 @@ class Recorder:
         async with self._holder.recording:
             batch = list(islice(self._pending.values(), BATCH))
             now = utc_now()
-            entries = [entry(one.admitted, one.end, now) for one in batch]
+            entries = [entry(one.admitted, one.settled, now) for one in batch]
             aside = self._letters.count
             try:
                 moved = await record(self._store, self._worker_id, entries, self._letters)

@@ -45,6 +45,10 @@ class Admitted(NamedTuple):
     terms: Terms
 
 
+AdmittedParts = tuple[str, str | None, Estimate, Terms]
+"""The fields of `Admitted` as a plain tuple."""
+
+
 class Settled(NamedTuple):
     """How it ended, and what it is charged."""
 
@@ -143,16 +147,43 @@ def cost_picos(rates: Rates | None, charge: Charge) -> int | None:
     )
 
 
-def entry(admitted: Admitted, settled: Settled, now: datetime) -> Entry:
-    """The usage record of a call, and the counters it moves."""
-    subject = admitted.terms.subject
-    deployment_id, provider, model = settled.served or (subject.deployment_id, subject.provider, subject.model)
-    cost = settled.cost_picos
-    record = UsageRecord(
-        created_at(admitted.request_id),
-        admitted.request_id,
-        admitted.request_id,
-        admitted.client_request_id,
+def entry(admitted: AdmittedParts, settled: SettledFields, now: datetime) -> Entry:
+    """The usage record of a call, and the counters it moves.
+
+    Made as plain tuples are: a named tuple's own constructor costs as much as all the rest of this, for every call.
+    """
+    request_id, client_request_id, estimate, terms = admitted
+    (
+        _,
+        outcome,
+        status_code,
+        attempts,
+        input_tokens,
+        output_tokens,
+        cached_input_tokens,
+        reasoning_tokens,
+        charged_requests,
+        charged_input_tokens,
+        charged_output_tokens,
+        estimated,
+        picos,
+        queue_ms,
+        connect_ms,
+        first_byte_ms,
+        total_ms,
+        request_bytes,
+        response_bytes,
+        marks,
+        served,
+    ) = settled
+    subject = terms.subject
+    deployment_id, provider, model = served or (subject.deployment_id, subject.provider, subject.model)
+    cost, currency = (None, None) if picos is None else (money(picos), terms.currency)
+    values = (
+        created_at(request_id),
+        request_id,
+        request_id,
+        client_request_id,
         subject.tenant_id,
         subject.api_key_id,
         subject.route[:_ROUTE_LENGTH],
@@ -160,32 +191,32 @@ def entry(admitted: Admitted, settled: Settled, now: datetime) -> Entry:
         provider,
         model[:_MODEL_LENGTH],
         subject.endpoint,
-        settled.outcome,
-        settled.status_code,
-        settled.attempts,
-        settled.input_tokens,
-        settled.output_tokens,
-        settled.cached_input_tokens,
-        settled.reasoning_tokens,
-        settled.estimated,
-        None if cost is None else money(cost),
-        None if cost is None else admitted.terms.currency,
-        settled.queue_ms,
-        settled.connect_ms,
-        settled.first_byte_ms,
-        settled.total_ms,
-        settled.request_bytes,
-        settled.response_bytes,
+        outcome,
+        status_code,
+        attempts,
+        input_tokens,
+        output_tokens,
+        cached_input_tokens,
+        reasoning_tokens,
+        estimated,
+        cost,
+        currency,
+        queue_ms,
+        connect_ms,
+        first_byte_ms,
+        total_ms,
+        request_bytes,
+        response_bytes,
         now,
-        admitted.estimate.input_tokens,
-        admitted.estimate.output_tokens,
-        settled.charged_requests,
-        settled.charged_input_tokens,
-        settled.charged_output_tokens,
-        micros(cost or 0),
-        list(settled.marks),
+        estimate.input_tokens,
+        estimate.output_tokens,
+        charged_requests,
+        charged_input_tokens,
+        charged_output_tokens,
+        micros(picos or 0),
+        list(marks),
     )
-    return Entry(record, admitted.terms.counted)
+    return tuple.__new__(Entry, (tuple.__new__(UsageRecord, values), terms.counted))
 
 
 def counted_for(tenant_id: str, limit: Limit, window_start: int, window_end: int, metric: int) -> Counted:

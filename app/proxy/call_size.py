@@ -51,6 +51,8 @@ def _asked(members: Members) -> object:
 
 
 def _choices(members: Members) -> int:
+    if "n" not in members and "best_of" not in members:
+        return 1
     most = 1
     for name in _CHOICES:
         raw = members.get(name)

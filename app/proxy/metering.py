@@ -99,15 +99,18 @@ class Metering:
     def lines(self, call: Call) -> bytes:
         """What an answer says of its caller's own limits; nothing where there are none."""
         hold = call.hold
-        call.standing = standing = self.standing(call)
-        lines = rate_lines(standing) if standing else b""
-        return lines + _UNMETERED if hold is not None and hold.unmetered else lines
+        if hold is not None:
+            lines = rate_lines(*self._ledger.told(hold.plan))
+            return lines + _UNMETERED if hold.unmetered else lines
+        plan = None if call.subject is None else self._ledger.plan_of(call.subject)
+        return b"" if plan is None else rate_lines(*self._ledger.told(plan))
 
     def standing(self, call: Call) -> Sequence[Standing]:
         """The caller's limits as they are now, also after a refusal."""
         if call.hold is not None:
-            return self._ledger.standing(call.hold)
-        return () if call.subject is None else self._ledger.standing_of(call.subject)
+            return self._ledger.standing(call.hold.plan)
+        plan = None if call.subject is None else self._ledger.plan_of(call.subject)
+        return () if plan is None else self._ledger.standing(plan)
 
     def rates(self, call: Call) -> Rates | None:
         """What the tokens of a settled call cost."""

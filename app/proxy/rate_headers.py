@@ -8,28 +8,15 @@ that bites first. A limit that never begins again has no reset. Durations are Go
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
-from app.domain.limits import Metric
-from app.ledger.ledger import Standing
-
-_REQUESTS = Metric.REQUESTS
-_TOKENS = frozenset({Metric.TOKENS, Metric.INPUT_TOKENS, Metric.OUTPUT_TOKENS})
+from app.ledger.ledger import Told
 
 
-def rate_lines(standing: Sequence[Standing]) -> bytes:
+def rate_lines(requests: Told | None, tokens: Told | None) -> bytes:
     """Up to three header lines for requests, and three for tokens."""
-    requests: Standing | None = None
-    tokens: Standing | None = None
-    for one in standing:
-        metric = one.limit.metric
-        if metric is _REQUESTS:
-            requests = one if requests is None else _tighter(requests, one)
-        elif metric in _TOKENS:
-            tokens = one if tokens is None else _tighter(tokens, one)
-    lines = b"" if requests is None else _said(b"requests", requests)
-    return lines if tokens is None else lines + _said(b"tokens", tokens)
+    lines = b"" if requests is None else _said(b"requests", *requests)
+    return lines if tokens is None else lines + _said(b"tokens", *tokens)
 
 
 def duration(seconds: float) -> bytes:
@@ -39,17 +26,22 @@ def duration(seconds: float) -> bytes:
     return _long(math.ceil(seconds))
 
 
-def _tighter(one: Standing, other: Standing) -> Standing:
-    return other if other.remaining * one.amount < one.remaining * other.amount else one
+def _said(kind: bytes, amount: int, remaining: int, resets_in_seconds: float | None) -> bytes:
+    if resets_in_seconds is None:
+        reset = b""
+    elif resets_in_seconds < 1:
+        reset = duration(resets_in_seconds)
+    else:
+        reset = _long(math.ceil(resets_in_seconds))
+    before, after = _around(kind, amount, reset)
+    return b"%b%d%b" % (before, remaining, after)
 
 
-def _said(kind: bytes, one: Standing) -> bytes:
-    lines = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\n" % (
-        *(kind, one.amount),
-        *(kind, min(one.remaining, one.amount)),
-    )
-    resets = one.resets_in_seconds
-    return lines if resets is None else b"%bx-ratelimit-reset-%b: %b\r\n" % (lines, kind, duration(resets))
+@lru_cache(maxsize=4096)
+def _around(kind: bytes, amount: int, reset: bytes) -> tuple[bytes, bytes]:
+    """What stands before and after the number that changes with every call."""
+    before = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: " % (kind, amount, kind)
+    return before, b"\r\nx-ratelimit-reset-%b: %b\r\n" % (kind, reset) if reset else b"\r\n"
 
 
 @lru_cache(maxsize=4096)

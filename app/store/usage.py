@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.domain.metering import CONCURRENCY, CounterKey, Entry, UsageRecord
+from app.domain.metering import CONCURRENCY, Counted, CounterKey, Entry, UsageRecord
 from app.store import partitions
 
 SumTable = Literal["usage_hours", "refusals"]
@@ -30,6 +30,10 @@ class Moved(NamedTuple):
     from_lease: int
 
 
+Charged = tuple[str, str, int, int]
+"""A counter: its key, and the end of its window."""
+
+
 class RefusalCount(NamedTuple):
     minute: datetime
     tenant_id: str
@@ -40,20 +44,21 @@ class RefusalCount(NamedTuple):
 
 async def record(session: AsyncSession, worker_id: str, entries: Sequence[Entry]) -> list[Moved]:
     """Write down what calls of `worker_id` took, once a transaction. Entries that are there already change nothing."""
-    if not entries:
+    new = {entry.record.hold_id: entry for entry in entries}
+    if not new:
         return []
     await partitions.ensure_months(session, {entry.record.admitted_at for entry in entries})
     await session.execute(text(_BATCH))
-    await session.execute(text(_CHARGES))
-    await _copy(session, "usage_batch", UsageRecord._fields, [entry.record for entry in entries])
-    charges = [charge for entry in entries for charge in _charges(entry)]
-    await _copy(session, "usage_charges", _CHARGE_COLUMNS, charges)
-    inserted = {row.hold_id for row in await session.execute(text(_INSERT))}
-    moved: list[Moved] = []
-    if inserted:
-        await session.execute(text(_DROP_REPEATED), {"inserted": list(inserted)})
-        moved = await _move(session, worker_id)
-        await session.execute(text(_SUM_UP), {"inserted": list(inserted)})
+    await _copy(session, "usage_batch", UsageRecord._fields, [entry.record for entry in new.values()])
+    repeated = (await session.execute(text(_INSERT))).scalars().all()
+    if repeated:
+        await session.execute(text(_DROP_REPEATED), {"repeated": repeated})
+        for hold_id in repeated:
+            del new[hold_id]
+    if not new:
+        return []
+    moved = await _move(session, worker_id, _charges(new.values()))
+    await session.execute(text(_SUM_UP))
     return moved
 
 
@@ -74,18 +79,45 @@ async def forget(session: AsyncSession, table: SumTable, *, kept_days: float, mo
     return len(result.all())
 
 
-async def _move(session: AsyncSession, worker_id: str) -> list[Moved]:
+async def _move(session: AsyncSession, worker_id: str, charges: Mapping[Charged, int]) -> list[Moved]:
     """Counters first, in the order of their keys; then the worker's leases, as far as they cover it."""
+    if not charges:
+        return []
+    await session.execute(text(_CHARGES))
+    await _copy(session, "usage_charges", _CHARGE_COLUMNS, [(*key, amount) for key, amount in charges.items()])
     await session.execute(text(_COUNT))
     rows = await session.execute(text(_COVER), {"worker_id": worker_id})
     return [Moved(CounterKey(row.tenant_id, row.limit_id, row.window_start), row.used, row.covered) for row in rows]
 
 
-def _charges(entry: Entry) -> Iterable[tuple[Any, ...]]:
-    amounts = entry.amounts()
-    for counted in entry.counted:
-        if counted.metric != CONCURRENCY:
-            yield (entry.record.hold_id, *counted.key, counted.window_end, amounts[counted.metric])
+def _charges(entries: Iterable[Entry]) -> Mapping[Charged, int]:
+    """What they add to each counter; a batch has far fewer counters than records."""
+    charges: dict[Charged, int] = {}
+    for counted, amounts in _sums(entries).values():
+        for key, window_end, metric in counted:
+            if metric != CONCURRENCY:
+                charged = (*key, window_end)
+                charges[charged] = charges.get(charged, 0) + amounts[metric]
+    return charges
+
+
+def _sums(entries: Iterable[Entry]) -> Mapping[int, tuple[tuple[Counted, ...], Sequence[int]]]:
+    """By the counters that they move: calls of one kind share them."""
+    sums: dict[int, tuple[tuple[Counted, ...], list[int]]] = {}
+    for entry in entries:
+        record, counted = entry
+        found = sums.get(id(counted))
+        if found is None:
+            sums[id(counted)] = (counted, list(entry.amounts()))
+            continue
+        amounts = found[1]
+        input_tokens, output_tokens = record.charged_input_tokens, record.charged_output_tokens
+        amounts[0] += record.charged_requests
+        amounts[1] += input_tokens + output_tokens
+        amounts[2] += input_tokens
+        amounts[3] += output_tokens
+        amounts[4] += record.charged_cost_micros
+    return sums
 
 
 async def _copy(session: AsyncSession, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -94,21 +126,25 @@ async def _copy(session: AsyncSession, table: str, columns: Sequence[str], rows:
     await driver.copy_records_to_table(table, columns=list(columns), records=rows)
 
 
-_CHARGE_COLUMNS = ("hold_id", "tenant_id", "limit_id", "window_start", "window_end", "amount")
+_CHARGE_COLUMNS = ("tenant_id", "limit_id", "window_start", "window_end", "amount")
 _COLUMNS = ", ".join(UsageRecord._fields)
 _BATCH = "CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch (LIKE usage_records) ON COMMIT DELETE ROWS"
 _CHARGES = """
     CREATE TEMPORARY TABLE IF NOT EXISTS usage_charges (
-        hold_id text, tenant_id text COLLATE "C", limit_id text COLLATE "C", window_start bigint, window_end bigint,
+        tenant_id text COLLATE "C", limit_id text COLLATE "C", window_start bigint, window_end bigint,
         amount bigint
     ) ON COMMIT DELETE ROWS
 """
 _INSERT = f"""
-    INSERT INTO usage_records ({_COLUMNS})
-    SELECT {_COLUMNS} FROM usage_batch ORDER BY admitted_at, hold_id
-    ON CONFLICT DO NOTHING RETURNING hold_id
+    WITH inserted AS (
+        INSERT INTO usage_records ({_COLUMNS})
+        SELECT {_COLUMNS} FROM usage_batch ORDER BY admitted_at, hold_id
+        ON CONFLICT DO NOTHING RETURNING hold_id
+    )
+    SELECT hold_id FROM usage_batch EXCEPT SELECT hold_id FROM inserted
 """
-_DROP_REPEATED = "DELETE FROM usage_charges WHERE NOT hold_id = ANY(CAST(:inserted AS text[]))"
+"""Returns those that are there already; nearly always none."""
+_DROP_REPEATED = "DELETE FROM usage_batch WHERE hold_id = ANY(CAST(:repeated AS text[]))"
 _SUMS = """
     SELECT tenant_id, limit_id, window_start, max(window_end) AS window_end, sum(amount)::bigint AS amount
     FROM usage_charges GROUP BY 1, 2, 3
@@ -160,7 +196,7 @@ _SUM_UP = f"""
         coalesce(sum(cached_input_tokens), 0), coalesce(sum(reasoning_tokens), 0), coalesce(sum(cost), 0),
         coalesce(sum(reserved_input_tokens) {_REPORTED}, 0), coalesce(sum(reserved_output_tokens) {_REPORTED}, 0),
         coalesce(sum(input_tokens) {_REPORTED}, 0), coalesce(sum(output_tokens) {_REPORTED}, 0)
-    FROM usage_batch WHERE hold_id = ANY(CAST(:inserted AS text[]))
+    FROM usage_batch
     GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7
     ON CONFLICT ({_HOUR_KEY}) DO UPDATE SET {", ".join(f"{one} = h.{one} + excluded.{one}" for one in _HOUR_SUMS)}
 """

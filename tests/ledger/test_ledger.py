@@ -99,10 +99,10 @@ async def test_a_call_that_would_wait_or_be_refused_is_not_held_at_once_and_take
     many, few = limit("requests", 10**6), limit("output_tokens", 40)
     ledger, who = await quotas.ledger(), subject(await quotas.tenant(many, few))
     found = await held(ledger, who)
-    before = {one.limit: one.remaining for one in ledger.standing(found)}
+    before = {one.limit: one.remaining for one in ledger.standing(found.plan)}
     for _ in range(3):
         assert ledger.try_hold(who, new_id("req"), size(1, 41)) is None
-    assert {one.limit: one.remaining for one in ledger.standing(found)} == before
+    assert {one.limit: one.remaining for one in ledger.standing(found.plan)} == before
     assert ledger.figures().open_holds == 1
     ledger.settle(found, done())
     await quotas.settled((many, 1), (few, 20))
@@ -393,7 +393,7 @@ async def test_the_callers_standing_goes_down_with_its_calls(quotas: Quotas) -> 
     ledger, who = await quotas.ledger(), subject(await quotas.tenant(day))
     for left in (9, 8, 7):
         found = await held(ledger, who)
-        (standing,) = ledger.standing(found)
+        (standing,) = ledger.standing(found.plan)
         assert (standing.limit, standing.amount, standing.remaining) == (day, 10, left)
         assert standing.resets_in_seconds is not None
 

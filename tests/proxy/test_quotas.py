@@ -19,7 +19,6 @@ from sqlalchemy import event
 
 from app.domain.limits import Limit
 from app.http1.response import headers_of
-from app.ledger.ledger import Standing
 from app.proxy.rate_headers import duration, rate_lines
 from app.store import changes
 from app.store.tables import PriceRow
@@ -531,10 +530,11 @@ def test_a_duration_is_never_shorter_than_the_wait(seconds: float) -> None:
     assert seconds <= told + 1e-9 <= seconds + 1.001
 
 
-def test_of_several_limits_the_smallest_share_is_told() -> None:
-    wide = Standing(limit("tokens", 1000, "day"), 1000, 100, 60.0)
-    tight = Standing(limit("tokens", 10**6), 10**6, 50_000, None)
-    assert dict(headers_of(rate_lines([wide, tight]))) == {
-        b"x-ratelimit-limit-tokens": b"1000000",
-        b"x-ratelimit-remaining-tokens": b"50000",
-    }
+def test_a_limit_is_told_in_three_lines_and_in_two_where_it_never_begins_again() -> None:
+    assert headers_of(rate_lines((100, 4, 61.2), (10**6, 50_000, None))) == [
+        (b"x-ratelimit-limit-requests", b"100"),
+        (b"x-ratelimit-remaining-requests", b"4"),
+        (b"x-ratelimit-reset-requests", b"1m2s"),
+        (b"x-ratelimit-limit-tokens", b"1000000"),
+        (b"x-ratelimit-remaining-tokens", b"50000"),
+    ]

@@ -78,14 +78,21 @@ def test_a_picture_of_five_megabytes_weighs_as_much_as_a_small_one() -> None:
         parts = [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": url}}]
         return json.dumps({"model": "m", "messages": [{"role": "user", "content": parts}]})
 
-    small, large = (TokenRatio().input_tokens(measure(body(size))) for size in (30, 5_000_000))
+    small, large = (TokenRatio().input_tokens(measure(body(size))) for size in (3_100, 5_000_000))
     assert large == small
     assert MEDIA_TOKENS <= large < MEDIA_TOKENS + 100
 
 
+def test_what_is_shorter_than_a_picture_counts_as_text() -> None:
+    body = json.dumps(
+        {"messages": [{"content": [{"image_url": {"url": "data:image/gif;base64,R0lGODlhAQABAAAAACw="}}]}]}
+    )
+    assert measure(body) == InputSize(len(body), 0)
+
+
 def test_sounds_and_several_files_are_counted_apart() -> None:
-    sound = {"type": "input_audio", "input_audio": {"data": "QUJD" * 1000, "format": "wav"}}
-    file = {"type": "file", "file": {"file_data": "data:application/pdf;base64," + "QUJD" * 1000}}
+    sound = {"type": "input_audio", "input_audio": {"data": "QUJD" * 1024, "format": "wav"}}
+    file = {"type": "file", "file": {"file_data": "data:application/pdf;base64," + "QUJD" * 1024}}
     found = measure(json.dumps({"messages": [{"content": [sound, file, file]}]}))
     assert found.media == 3
     assert found.text_bytes < 400
