@@ -62,7 +62,7 @@ def check_forwarded(data: bytes) -> None:
     if not _may_be_deep(data):
         return
     if len(data) <= PARSED_WHOLE_BYTES:
-        _parse(data)
+        _check_depth(_loaded(data))
     else:
         _check_depth_of(_outside_strings(data))
 
@@ -79,18 +79,28 @@ def what_is_wrong(data: bytes) -> InvalidRequest:
 def _parse(data: bytes) -> Any:
     if not data.strip():
         raise _refusal("The body is empty; send a JSON object.")
-    try:
-        value = orjson.loads(data)
-    except ValueError as wrong:
-        raise _refusal(f"The body is not valid JSON: {_reason(wrong)}.") from None
+    value = _loaded(data)
     if _may_be_deep(data):
         _check_depth(value)
     return value
 
 
+def _loaded(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except ValueError as wrong:
+        raise _refusal(f"The body is not valid JSON: {_reason(wrong)}.") from None
+
+
 def _may_be_deep(data: bytes) -> bool:
     """Whether there are enough opening brackets; most texts have few, and those are found at the speed of memory."""
-    return len(data.split(b"{", DEPTH_LIMIT)) + len(data.split(b"[", DEPTH_LIMIT)) - 2 >= DEPTH_LIMIT
+    opened = 0
+    for bracket in b"{[":
+        at = data.find(bracket)
+        while at >= 0 and opened < DEPTH_LIMIT:
+            opened += 1
+            at = data.find(bracket, at + 1)
+    return opened >= DEPTH_LIMIT
 
 
 def _check_depth(value: Any) -> None:

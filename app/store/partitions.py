@@ -25,8 +25,8 @@ async def ensure_partitions(session: AsyncSession) -> None:
 
 
 async def ensure_months(session: AsyncSession, moments: Iterable[datetime]) -> None:
-    """The months of these moments; for records of a worker whose clock, or whose journal, is far off."""
-    firsts = {_month(moment.astimezone(UTC), 0) for moment in moments}
+    """The months of these moments, in UTC; for records of a worker whose clock, or whose journal, is far off."""
+    firsts = {datetime(year, month, 1, tzinfo=UTC) for year, month in {(one.year, one.month) for one in moments}}
     wanted = {_name(first): first for first in firsts}
     known = text("SELECT relname FROM pg_class WHERE relname = ANY(CAST(:names AS text[]))")
     found = set(await session.scalars(known, {"names": list(wanted)}))

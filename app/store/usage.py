@@ -48,28 +48,28 @@ async def record(session: AsyncSession, worker_id: str, entries: Sequence[Entry]
     if not new:
         return []
     await partitions.ensure_months(session, {entry.record.admitted_at for entry in entries})
-    await session.execute(text(_BATCH))
+    await session.execute(_BATCH)
     await _copy(session, "usage_batch", UsageRecord._fields, [entry.record for entry in new.values()])
-    repeated = (await session.execute(text(_INSERT))).scalars().all()
+    repeated = (await session.execute(_INSERT)).scalars().all()
     if repeated:
-        await session.execute(text(_DROP_REPEATED), {"repeated": repeated})
+        await session.execute(_DROP_REPEATED, {"repeated": repeated})
         for hold_id in repeated:
             del new[hold_id]
     if not new:
         return []
     moved = await _move(session, worker_id, _charges(new.values()))
-    await session.execute(text(_SUM_UP))
+    await session.execute(_SUM_UP)
     return moved
 
 
 async def count_refusals(session: AsyncSession, counts: Iterable[RefusalCount]) -> None:
     for count in sorted(counts):
-        await session.execute(text(_REFUSED), count._asdict())
+        await session.execute(_REFUSED, count._asdict())
 
 
 async def reconciliation(session: AsyncSession, since: datetime) -> list[Mapping[str, Any]]:
     """Estimates against reports, by model, of the calls since then whose tokens were reported."""
-    return [dict(row) for row in (await session.execute(text(_RECONCILE), {"since": since})).mappings()]
+    return [dict(row) for row in (await session.execute(_RECONCILE, {"since": since})).mappings()]
 
 
 async def forget(session: AsyncSession, table: SumTable, *, kept_days: float, most: int) -> int:
@@ -83,10 +83,10 @@ async def _move(session: AsyncSession, worker_id: str, charges: Mapping[Charged,
     """Counters first, in the order of their keys; then the worker's leases, as far as they cover it."""
     if not charges:
         return []
-    await session.execute(text(_CHARGES))
+    await session.execute(_CHARGES)
     await _copy(session, "usage_charges", _CHARGE_COLUMNS, [(*key, amount) for key, amount in charges.items()])
-    await session.execute(text(_COUNT))
-    rows = await session.execute(text(_COVER), {"worker_id": worker_id})
+    await session.execute(_COUNT)
+    rows = await session.execute(_COVER, {"worker_id": worker_id})
     return [Moved(CounterKey(row.tenant_id, row.limit_id, row.window_start), row.used, row.covered) for row in rows]
 
 
@@ -128,33 +128,33 @@ async def _copy(session: AsyncSession, table: str, columns: Sequence[str], rows:
 
 _CHARGE_COLUMNS = ("tenant_id", "limit_id", "window_start", "window_end", "amount")
 _COLUMNS = ", ".join(UsageRecord._fields)
-_BATCH = "CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch (LIKE usage_records) ON COMMIT DELETE ROWS"
-_CHARGES = """
+_BATCH = text("CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch (LIKE usage_records) ON COMMIT DELETE ROWS")
+_CHARGES = text("""
     CREATE TEMPORARY TABLE IF NOT EXISTS usage_charges (
         tenant_id text COLLATE "C", limit_id text COLLATE "C", window_start bigint, window_end bigint,
         amount bigint
     ) ON COMMIT DELETE ROWS
-"""
-_INSERT = f"""
+""")
+_INSERT = text(f"""
     WITH inserted AS (
         INSERT INTO usage_records ({_COLUMNS})
         SELECT {_COLUMNS} FROM usage_batch ORDER BY admitted_at, hold_id
         ON CONFLICT DO NOTHING RETURNING hold_id
     )
     SELECT hold_id FROM usage_batch EXCEPT SELECT hold_id FROM inserted
-"""
+""")
 """Returns those that are there already; nearly always none."""
-_DROP_REPEATED = "DELETE FROM usage_batch WHERE hold_id = ANY(CAST(:repeated AS text[]))"
+_DROP_REPEATED = text("DELETE FROM usage_batch WHERE hold_id = ANY(CAST(:repeated AS text[]))")
 _SUMS = """
     SELECT tenant_id, limit_id, window_start, max(window_end) AS window_end, sum(amount)::bigint AS amount
     FROM usage_charges GROUP BY 1, 2, 3
 """
-_COUNT = f"""
+_COUNT = text(f"""
     INSERT INTO limit_counters AS c (tenant_id, limit_id, window_start, window_end, used)
     SELECT * FROM ({_SUMS}) AS s ORDER BY 1, 2, 3
     ON CONFLICT (tenant_id, limit_id, window_start) DO UPDATE SET used = c.used + excluded.used
-"""
-_COVER = f"""
+""")
+_COVER = text(f"""
     WITH sums AS ({_SUMS}),
     covers AS (
         SELECT s.*, least(s.amount, coalesce(l.amount, 0)) AS covered
@@ -172,7 +172,7 @@ _COVER = f"""
             AND c.window_start = v.window_start
     )
     SELECT tenant_id, limit_id, window_start, amount AS used, covered FROM covers
-"""
+""")
 _HOUR_KEY = "hour, tenant_id, api_key_id, route, deployment_id, model, currency"
 _HOUR_SUMS = (
     "requests",
@@ -188,7 +188,7 @@ _HOUR_SUMS = (
     "reported_output_tokens",
 )
 _REPORTED = "FILTER (WHERE NOT estimated AND input_tokens IS NOT NULL)"
-_SUM_UP = f"""
+_SUM_UP = text(f"""
     INSERT INTO usage_hours AS h ({_HOUR_KEY}, {", ".join(_HOUR_SUMS)})
     SELECT date_trunc('hour', admitted_at), tenant_id, api_key_id, route, coalesce(deployment_id, ''), model,
         coalesce(currency, ''), count(*), count(*) FILTER (WHERE estimated),
@@ -199,12 +199,12 @@ _SUM_UP = f"""
     FROM usage_batch
     GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7
     ON CONFLICT ({_HOUR_KEY}) DO UPDATE SET {", ".join(f"{one} = h.{one} + excluded.{one}" for one in _HOUR_SUMS)}
-"""
-_REFUSED = """
+""")
+_REFUSED = text("""
     INSERT INTO refusals AS r (minute, tenant_id, api_key_id, limit_id, refused)
     VALUES (:minute, :tenant_id, :api_key_id, :limit_id, :refused)
     ON CONFLICT (minute, tenant_id, api_key_id, limit_id) DO UPDATE SET refused = r.refused + excluded.refused
-"""
+""")
 _FORGET = {
     table: f"""
         DELETE FROM {table} WHERE ctid = ANY(ARRAY(
@@ -213,9 +213,9 @@ _FORGET = {
     """
     for table, moment in (("usage_hours", "hour"), ("refusals", "minute"))
 }
-_RECONCILE = """
+_RECONCILE = text("""
     SELECT model, sum(requests) AS requests, sum(estimated_requests) AS estimated_requests,
         sum(reserved_input_tokens) AS reserved_input_tokens, sum(reported_input_tokens) AS reported_input_tokens,
         sum(reserved_output_tokens) AS reserved_output_tokens, sum(reported_output_tokens) AS reported_output_tokens
     FROM usage_hours WHERE hour >= :since GROUP BY model ORDER BY model
-"""
+""")
