@@ -22,7 +22,7 @@ run: ready-to-run ## try it: embedded Postgres, gateway, a real small model, key
 	@exec $(BIN)/modelport demo --port $(PORT)
 
 test: ready-to-test ## the whole test suite (ARGS="-k name" for a part of it)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: lint types imports openapi-check readme-check locks-check ## everything that is checked without running the product
 	@echo "check: all good"

@@ -17,6 +17,17 @@ settings.register_profile("modelport", deadline=None, suppress_health_check=[Hea
 settings.load_profile("modelport")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each process begins with its share of the long ones: whoever began one last would make all others wait."""
+    processes: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    rest = [item for item in items if not item.get_closest_marker("long")]
+    share = -(-len(rest) // processes)
+    items.clear()
+    for number in range(processes):
+        items += long[number::processes] + rest[number * share : (number + 1) * share]
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[TestCluster]:
     """The run's Postgres, with a migrated template."""

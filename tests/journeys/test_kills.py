@@ -53,6 +53,7 @@ def test_killed_during_create_there_is_exactly_one_model_server(data_dir: Path, 
     until(lambda: not model_servers(data_dir), "every model server has ended")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", DELETE_POINTS)
 def test_killed_during_delete_no_model_server_is_left(data_dir: Path, point: str) -> None:
     with running(data_dir) as gateway:
@@ -70,11 +71,12 @@ def test_killed_during_delete_no_model_server_is_left(data_dir: Path, point: str
 
 
 @pytest.mark.timeout(600)
-def test_fifty_random_kills_leave_one_model_server_for_each_wanted_deployment(data_dir: Path) -> None:
-    """Creates and deletes go on while the gateway dies again and again, at any moment."""
+@pytest.mark.long
+def test_twenty_random_kills_leave_one_model_server_for_each_wanted_deployment(data_dir: Path) -> None:
+    """Creates and deletes go on while the gateway dies again and again, at any moment. Hundreds: `make bench-kills`."""
     seed = random.randrange(1_000_000)
     dice = random.Random(seed)
-    for number in range(50):
+    for number in range(20):
         gateway = start(data_dir)
         gateway.wait_ready()
         existing = deployments(gateway)

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.journeys.conftest import make_tenant
 from tests.support.gateway import Gateway, running, until
@@ -45,6 +46,7 @@ def workers(gateway: Gateway) -> list[int]:
     return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
+@pytest.mark.long
 def test_all_workers_are_added_up_and_a_counter_never_goes_back(data_dir: Path) -> None:
     with running(data_dir, arguments=("--workers", "2")) as gateway:
         tenant, made = make_tenant(gateway, "acme"), list[int]()

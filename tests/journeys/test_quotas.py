@@ -139,6 +139,7 @@ async def test_two_hundred_at_once_against_a_budget_of_ten_are_ten(dsn: str, dat
         assert not await wrong_sums(world.store)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_killed_under_load_every_admitted_call_has_one_record(dsn: str, data_dir: Path) -> None:
     async def slowly(peer: Peer) -> None:
@@ -195,6 +196,7 @@ def _request_id(raw: bytes) -> str:
     return next(line[14:].decode() for line in head if line.lower().startswith(b"x-request-id: "))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_postgres_is_stopped_and_started_and_the_sums_are_exact(tmp_path: Path, data_dir: Path) -> None:
     """Streams go on, limited callers too while the leases live, and what they took is on the books afterwards."""

@@ -129,6 +129,7 @@ def running_sandbox(data_dir: Path, port: int) -> Iterator[Sandbox]:
     assert code == 0, sandbox.text()
 
 
+@pytest.mark.long
 def test_a_new_user_goes_through_a_life_on_every_platform(tmp_path: Path) -> None:
     """The second start is on other ports: the emulators move, and connections and deployments follow."""
     data_dir = tmp_path / "sandbox"

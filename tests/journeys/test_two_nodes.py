@@ -29,6 +29,7 @@ def shared(tmp_path: Path) -> Iterator[dict[str, str]]:
         }
 
 
+@pytest.mark.long
 def test_killed_at_random_each_node_ends_with_one_server_for_each_of_its_deployments(
     tmp_path: Path, shared: dict[str, str]
 ) -> None:
@@ -54,6 +55,7 @@ def test_killed_at_random_each_node_ends_with_one_server_for_each_of_its_deploym
     until(lambda: not any(model_servers(home) for home in homes.values()), "every model server has ended")
 
 
+@pytest.mark.long
 def test_a_node_that_is_gone_shows_its_models_as_unreachable_and_takes_them_up_again(
     tmp_path: Path, shared: dict[str, str]
 ) -> None:
