@@ -30,7 +30,7 @@ from app.store import usage
 from app.store.session import Store
 from app.store.usage import Moved
 
-FLUSH_SECONDS = 0.8
+FLUSH_SECONDS = 0.3
 BATCH = 1_000
 
 log = get_logger(__name__)
