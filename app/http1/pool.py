@@ -10,13 +10,10 @@ have carried it out. No redirects, proxies, cookies or retries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
 
 from app.http1 import failures
 from app.http1.client import UpstreamConnection
 from app.http1.connect import connect
-from app.http1.exchange import Header
 from app.http1.limits import ClientLimits
 from app.http1.origin import Deadlines, Origin
 from app.http1.upload import UploadSource
@@ -50,26 +47,10 @@ class UpstreamPool:
         self._open: set[UpstreamConnection] = set()
         self._all_closed: asyncio.Event | None = None
 
-    def request(
-        self,
-        origin: Origin,
-        method: str,
-        path: str,
-        headers: Sequence[Header],
-        body: bytes | UploadSource,
-        deadlines: Deadlines,
-    ) -> Coroutine[Any, Any, UpstreamResponse]:
-        """Send it and return when the head of the response is complete.
-
-        `path` with its query, as it goes on the wire; `headers` without host, content-length, connection and
-        accept-encoding. Raises ValueError for what cannot be sent, and what `send` raises.
-        """
-        return self.send(origin, request_lines(origin, method, path, headers), body, deadlines)
-
     async def send(
         self, origin: Origin, lines: bytes, body: bytes | UploadSource, deadlines: Deadlines
     ) -> UpstreamResponse:
-        """The same with the lines of the head that `upstream_head.request_lines` has made.
+        """Send it and return when the head of the response is complete. `lines`: see `request_lines`.
 
         A source is asked for its first byte only once there is a connection, so as long as nothing was sent it can
         be given to another request. The response may come while it is still being sent; an error stops it.

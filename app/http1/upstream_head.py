@@ -21,7 +21,8 @@ _OURS = frozenset({b"host", b"content-length", b"transfer-encoding", b"connectio
 
 
 def request_lines(origin: Origin, method: str, path: str, headers: Sequence[Header]) -> bytes:
-    """All of the head but the body's framing. Raises ValueError for what cannot be sent as it is, and for headers
+    """All of the head but the body's framing. `path` with its query, as it goes on the wire; `headers` without host,
+    content-length, connection and accept-encoding. Raises ValueError for what cannot be sent as it is, and for headers
     that are ours to set."""
     for name, _ in headers:
         _check_name(name)

@@ -51,20 +51,14 @@ def parse_body(data: bytes) -> Any:
 
 
 def check_forwarded(data: bytes) -> None:
-    """Refuse what a parser that only skips values lets through: no UTF-8, deep nesting. Raises InvalidRequest.
+    """Refuse what a parser that only skips values lets through: no UTF-8, deep nesting, numbers that no double holds.
 
-    The syntax has been checked by whoever took the text apart; the size of numbers is left to the receiver.
+    Raises InvalidRequest. Of a text over `PARSED_WHOLE_BYTES` the size of numbers is left to the receiver.
     """
-    try:
-        data.isascii() or data.decode()
-    except UnicodeDecodeError:
-        raise _refusal("The body is not valid JSON: it is not UTF-8.") from None
-    if not _may_be_deep(data):
-        return
     if len(data) <= PARSED_WHOLE_BYTES:
-        _check_depth(_loaded(data))
+        _parse(data)
     else:
-        _check_depth_of(_outside_strings(data))
+        _check_text(data)
 
 
 def what_is_wrong(data: bytes) -> InvalidRequest:
@@ -79,17 +73,13 @@ def what_is_wrong(data: bytes) -> InvalidRequest:
 def _parse(data: bytes) -> Any:
     if not data.strip():
         raise _refusal("The body is empty; send a JSON object.")
-    value = _loaded(data)
+    try:
+        value = orjson.loads(data)
+    except ValueError as wrong:
+        raise _refusal(f"The body is not valid JSON: {_reason(wrong)}.") from None
     if _may_be_deep(data):
         _check_depth(value)
     return value
-
-
-def _loaded(data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except ValueError as wrong:
-        raise _refusal(f"The body is not valid JSON: {_reason(wrong)}.") from None
 
 
 def _may_be_deep(data: bytes) -> bool:
@@ -120,6 +110,15 @@ def _of_kind(kind: type, level: list[Any], kinds: set[type]) -> list[Any]:
     if kind not in kinds:
         return []
     return level if len(kinds) == 1 else [item for item in level if type(item) is kind]
+
+
+def _check_text(data: bytes) -> None:
+    try:
+        data.isascii() or data.decode()
+    except UnicodeDecodeError:
+        raise _refusal("The body is not valid JSON: it is not UTF-8.") from None
+    if _may_be_deep(data):
+        _check_depth_of(_outside_strings(data))
 
 
 def _outside_strings(data: bytes) -> bytes:

@@ -112,11 +112,10 @@ class DataPlane:
             self._explaining.note(call, self._detail)
 
     def _detail(self, call: Call) -> dict[str, Any]:
-        metering, rates = self._metering, None
-        if metering is not None:
-            rates = metering.rates(call)
-            call.standing = call.standing or metering.standing(call)
-        return detail_of(call, candidates_of(call, self.routing), rates)
+        metering, candidates = self._metering, candidates_of(call, self.routing)
+        if metering is None:
+            return detail_of(call, candidates, (), None)
+        return detail_of(call, candidates, metering.standing(call), metering.rates(call))
 
     def _handler(self, endpoint: str, story: Story, dialect: Dialect = CHAT) -> Handler:
         calls = self._calls

@@ -112,7 +112,7 @@ class Attempts:
             began = monotonic()
             ask_usage = request.stream and doubted is None and self._asks_usage(request, target)
             try:
-                response = await self._attempt(call, request, target, ask_usage=ask_usage)
+                response, not_now = await self._attempt(call, request, target, ask_usage=ask_usage)
             except (UpstreamBroken, UpstreamTooSlow) as failure:
                 call.history += (Tried(target.deployment.id, monotonic() - began, error_code=failure.code),)
                 call.sent = call.sent or failure.sent
@@ -125,7 +125,7 @@ class Attempts:
                 call.history += (_answered(target, response),)
                 doubted = target.upstream
                 continue
-            if response.status_code >= 429 and request.resendable and await self._says_not_now(response):
+            if not_now and request.resendable:
                 another = self._another(call, target)
                 if another is not None:
                     call.history += (_answered(target, response),)
@@ -183,7 +183,8 @@ class Attempts:
 
     async def _attempt(
         self, call: Call, request: AnyRequest, target: CallTarget, *, ask_usage: bool
-    ) -> UpstreamResponse:
+    ) -> tuple[UpstreamResponse, bool]:
+        """The head of an answer, and whether it is about the upstream's state: another may do better."""
         upstream, health = target.upstream, self._health
         probing = bool(health.troubled) and health.begin(target)
         try:
@@ -206,7 +207,7 @@ class Attempts:
             raise UpstreamFailed(message, code="upstream_refused", detail=str(other), retryable=False) from other
         if health.troubled or not_now:
             self._note_answer(target, response, not_now=not_now)
-        return response
+        return response, not_now
 
     def _note_failure(self, target: CallTarget, failure: UpstreamBroken | UpstreamTooSlow, *, probing: bool) -> None:
         self._calls.counters.failed_attempts[failure.code or ""] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from app.domain.metering import Subject
@@ -13,7 +12,6 @@ from app.http1.upstream_response import UpstreamResponse
 from app.kit.clock import monotonic
 from app.kit.request_id import REQUEST_ID
 from app.ledger.holds import Hold
-from app.ledger.ledger import Standing
 from app.ledger.refusals import Refusal
 from app.proxy.dialect import CHAT, MESSAGES, Dialect
 from app.proxy.resolve import CallTarget
@@ -70,8 +68,6 @@ class Call:
     subject: Subject | None = None
     hold: Hold | None = None
     refusal: Refusal | None = None
-    standing: Sequence[Standing] = ()
-    """The caller's limits, as the answer tells them."""
     admitted: bool = False
     """From now on it may be sent to an upstream; what fails before is a refusal."""
     affinity_key: int | None = None

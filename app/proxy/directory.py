@@ -11,7 +11,6 @@ removed, so that a read that took long cannot bring back a revoked key.
 
 from __future__ import annotations
 
-# TYP
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 

@@ -57,7 +57,7 @@ def refusal(
     if status_code in {405, 501} or (status_code == 404 and not _is_about_a_model(found)):
         said = f": {found.message}" if status_code == 501 and found.message else "."
         return errors.NotSupported(f"{lacks}{said}")
-    return _error(status_code, found, _wait_seconds(header))
+    return _error(status_code, found, wait_asked(header))
 
 
 def in_band_error(raw: bytes, *, secret: str | None) -> errors.GatewayError:
@@ -107,11 +107,6 @@ def holds_secret(data: bytes, secret: str | None) -> bool:
 def names_usage_option(body: bytes) -> bool:
     """Whether an upstream's refusal is about the question for usage that we put into a request (litellm#23847)."""
     return b"stream_options" in body or b"include_usage" in body
-
-
-def wait_asked(header: FindHeader) -> float | None:
-    """How long an upstream asks not to be called: `retry-after-ms`, or `retry-after` as seconds or HTTP date."""
-    return _wait_seconds(header)
 
 
 def _is_about_a_model(found: Reported) -> bool:
@@ -207,7 +202,7 @@ _CODE_OF_TYPE = {
 }
 
 
-def _wait_seconds(header: FindHeader) -> float | None:
+def wait_asked(header: FindHeader) -> float | None:
     """`retry-after-ms`, or `retry-after` as seconds or HTTP date, as the SDKs read them."""
     milliseconds = _number(header(b"retry-after-ms"))
     if milliseconds is not None:

@@ -1,7 +1,7 @@
 """What is kept of a call that is explained: what was decided and by which values, nothing of a prompt or an answer.
 
 model endpoint route_id outcome status_code error_code
-limits       the caller's own as the answer told them, and which of them bit
+limits       the caller's own as they were when it had ended, and which of them bit
 estimate     what was put aside; settlement: what was charged instead, by which rule, and the sum as a text
 candidates   the deployments that the name leads to, and why each was or was not taken
 attempts     each with its time and what the upstream answered; timings of the whole
@@ -25,8 +25,10 @@ _MODEL_LENGTH = 200
 _PER_MILLION = 1_000_000
 
 
-def detail_of(call: Call, candidates: Sequence[Candidate], rates: Rates | None) -> dict[str, Any]:
-    """The JSON of one call. `rates`: what its tokens cost where it was answered."""
+def detail_of(
+    call: Call, candidates: Sequence[Candidate], standing: Sequence[Standing], rates: Rates | None
+) -> dict[str, Any]:
+    """The JSON of one call. `standing`: its limits now; `rates`: what its tokens cost where it was answered."""
     route = None if call.target is None else call.target.route
     bit = None if call.refusal is None or call.refusal.limit is None else call.refusal.limit.id
     hold = call.hold
@@ -37,7 +39,7 @@ def detail_of(call: Call, candidates: Sequence[Candidate], rates: Rates | None) 
         "outcome": call.outcome.value,
         "status_code": call.status_code or None,
         "error_code": call.error_code,
-        "limits": [_limit(one, bit) for one in call.standing],
+        "limits": [_limit(one, bit) for one in standing],
         "estimate": None if hold is None else hold.size.estimate._asdict(),
         "settlement": _settlement(hold, rates) if hold is not None and hold.ended else None,
         "candidates": [one._asdict() for one in candidates],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -39,9 +40,10 @@ def joined(members: Mapping[str, msgspec.Raw]) -> bytes:
     return _ENCODER.encode(members)
 
 
-def quoted(text: str) -> bytes:
-    """A JSON string."""
-    return _ENCODER.encode(text)
+@lru_cache(maxsize=2_048)
+def quoted(name: str) -> bytes:
+    """The name of a model as a JSON string; the same few come again and again."""
+    return _ENCODER.encode(name)
 
 
 def truthy(raw: msgspec.Raw | bytes | None) -> bool:

@@ -8,8 +8,6 @@ same depth, because equal bytes are read equally; any other is taken apart.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import msgspec
 
 from app.proxy.members import Members, joined, members_of, quoted, span_of, start_near_the_front
@@ -32,7 +30,7 @@ class ModelName:
     __slots__ = ("_value", "back", "front", "known_back", "known_front")
 
     def __init__(self, name: str) -> None:
-        self._value = _quoted(name)
+        self._value = quoted(name)
         self.known_front = self.front = b""
         self.known_back = self.back = b""
 
@@ -75,11 +73,11 @@ def restored(answer: bytes, model: bytes, name: str) -> bytes:
     """A whole answer with the caller's name for its `model`, of which the raw value is given; b"": it has none."""
     if not model:
         return answer
-    value = _quoted(name)
+    value = quoted(name)
     start = start_near_the_front(answer, _MEMBER, model)
     if start is None:
         return _replaced(answer, members_of(answer) or {}, value)
-    return answer[:start] + value + answer[start + len(model) :]
+    return _spliced(answer, (start, start + len(model)), value)
 
 
 def _replaced(answer: bytes, members: Members, value: bytes) -> bytes:
@@ -88,11 +86,7 @@ def _replaced(answer: bytes, members: Members, value: bytes) -> bytes:
     span = span_of(answer, members, _NAME)
     if span is None:
         return joined({**members, _NAME: msgspec.Raw(value)})
-    start, end = span
-    return answer[:start] + value + answer[end:]
-
-
-_quoted = lru_cache(maxsize=1_024)(quoted)
+    return _spliced(answer, span, value)
 
 
 def _spliced(answer: bytes, span: tuple[int, int], value: bytes) -> bytes:

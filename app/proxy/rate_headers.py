@@ -27,12 +27,7 @@ def duration(seconds: float) -> bytes:
 
 
 def _said(kind: bytes, amount: int, remaining: int, resets_in_seconds: float | None) -> bytes:
-    if resets_in_seconds is None:
-        reset = b""
-    elif resets_in_seconds < 1:
-        reset = duration(resets_in_seconds)
-    else:
-        reset = _long(math.ceil(resets_in_seconds))
+    reset = b"" if resets_in_seconds is None else duration(resets_in_seconds)
     before, after = _around(kind, amount, reset)
     return b"%b%d%b" % (before, remaining, after)
 

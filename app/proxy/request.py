@@ -6,7 +6,6 @@ member goes through byte for byte, known to us or not.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -79,16 +78,11 @@ class CallRequest(NamedTuple):
 
     def body_for(self, served_model: str, *, ask_usage: bool = False) -> bytes:
         """The body for an upstream that knows the model by that name. `ask_usage` where the caller did not."""
-        members = {**self.members, "model": _name(served_model)}
+        members = {**self.members, "model": msgspec.Raw(quoted(served_model))}
         if ask_usage:
             options = members_of(self.members.get(_OPTIONS, b"{}")) or {}
             members[_OPTIONS] = msgspec.Raw(joined({**options, _INCLUDE: msgspec.Raw(_TRUE)}))
         return joined(members)
-
-
-@lru_cache(maxsize=1_024)
-def _name(served_model: str) -> msgspec.Raw:
-    return msgspec.Raw(quoted(served_model))
 
 
 def check_media_type(content_type: bytes | None) -> None:

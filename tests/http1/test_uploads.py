@@ -12,7 +12,7 @@ from app.http1.exchange import Exchange
 from app.http1.failures import UpstreamBroken, UpstreamTooSlow
 from app.http1.limits import HIGH_WATER_BYTES
 from app.http1.origin import Deadlines, Origin
-from app.http1.pool import UploadSource, UpstreamPool, UpstreamResponse
+from app.http1.pool import UploadSource, UpstreamPool, UpstreamResponse, request_lines
 from tests.http1.conftest import Serve
 from tests.http1.handlers import request
 from tests.http1.upstreams import DEADLINES, HEADERS, LIMIT_BYTES, fetch, pool
@@ -46,7 +46,7 @@ class Pieces:
 async def send(
     client: UpstreamPool, origin: Origin, source: UploadSource, deadlines: Deadlines = DEADLINES
 ) -> UpstreamResponse:
-    return await client.request(origin, "POST", "/v1/x", HEADERS, source, deadlines)
+    return await client.send(origin, request_lines(origin, "POST", "/v1/x", HEADERS), source, deadlines)
 
 
 PIECES = (b"one", b"two", b"x" * 200_000)

@@ -11,6 +11,7 @@ import pytest
 from app.errors import UpstreamFailed
 from app.http1.failures import UpstreamBroken
 from app.http1.limits import HIGH_WATER_BYTES, ClientLimits
+from app.http1.pool import request_lines
 from tests.http1.upstreams import DEADLINES, HEADERS, LIMIT_BYTES, fetch, pool, post
 from tests.support.raw_client import GUARD_SECONDS
 from tests.support.raw_upstream import CHUNKED_HEAD, Peer, Script, chunked, plain, upstream
@@ -59,7 +60,9 @@ async def relayed(script: Script) -> tuple[bytes, UpstreamFailed | None]:
 
 async def test_what_is_sent_is_one_exact_request() -> None:
     async with upstream(answers(plain(b"{}"))) as scripted, pool() as client:
-        response = await client.request(scripted.origin, "POST", "/v1/x?a=b", HEADERS, b'{"a": 1}', DEADLINES)
+        response = await client.send(
+            scripted.origin, request_lines(scripted.origin, "POST", "/v1/x?a=b", HEADERS), b'{"a": 1}', DEADLINES
+        )
         assert await response.read(10) == b"{}"
         assert scripted.requests == [
             b"POST /v1/x?a=b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept-encoding: identity\r\n"
@@ -400,5 +403,5 @@ async def test_what_could_be_read_as_something_else_is_never_sent(name: str) -> 
     method, path, headers = BAD_REQUESTS[name]
     async with upstream(answers(plain(b""))) as scripted, pool() as client:
         with pytest.raises(ValueError, match=r".+"):
-            await client.request(scripted.origin, method, path, headers, b"", DEADLINES)
+            await client.send(scripted.origin, request_lines(scripted.origin, method, path, headers), b"", DEADLINES)
         assert scripted.peers == []

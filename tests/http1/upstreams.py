@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from app.http1.origin import Deadlines, Origin
-from app.http1.pool import UpstreamPool
+from app.http1.pool import UpstreamPool, request_lines
 from app.http1.upstream_response import UpstreamResponse
 from app.kit.net import AddressPolicy
 from tests.support.raw_client import GUARD_SECONDS
@@ -34,7 +34,7 @@ async def pool(**options: Any) -> AsyncIterator[UpstreamPool]:
 async def post(
     client: UpstreamPool, origin: Origin, body: bytes = b"{}", *, path: str = "/v1/x", deadlines: Deadlines = DEADLINES
 ) -> UpstreamResponse:
-    return await client.request(origin, "POST", path, HEADERS, body, deadlines)
+    return await client.send(origin, request_lines(origin, "POST", path, HEADERS), body, deadlines)
 
 
 async def fetch(client: UpstreamPool, origin: Origin, body: bytes = b"{}", **options: Any) -> bytes:

@@ -175,6 +175,8 @@ BODIES = {
     "UTF-16": '{"model":"bot"}'.encode("utf-16"),
     "not UTF-8": b'{"model":"bot","x":"\xff"}',
     "NaN": b'{"model":"bot","x":NaN}',
+    "infinite": b'{"model":"bot","x":1e999}',
+    "5000 digits": b'{"model":"bot","x":' + b"9" * 5000 + b"}",
     "lone surrogate": b'{"model":"bot","x":"\\ud800"}',
     "NUL byte": b'{"model":"bot","x":"\x00"}',
     "NUL in the model": b'{"model":"b\\u0000t"}',
