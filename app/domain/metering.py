@@ -1,9 +1,8 @@
-"""What is written down of one metered call: at its admission, at its end, and as a usage record."""
+"""What a metered call takes, which counters it moves, and how it goes into the database."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from app.domain.limits import OF_CALLS, Metric
@@ -45,60 +44,15 @@ class Counted(NamedTuple):
     """Index into `Amounts`."""
 
 
-class UsageRecord(NamedTuple):
-    """A row of `usage_records`, in the order of its columns."""
+class Batch(NamedTuple):
+    """Ended calls on their way into the database, one line each: see `ledger/records` and `store/usage`.
 
-    admitted_at: datetime
-    hold_id: str
-    request_id: str
-    client_request_id: str | None
-    tenant_id: str
-    api_key_id: str
-    route: str
-    deployment_id: str | None
-    provider: str | None
-    model: str
-    endpoint: str
-    outcome: str
-    status_code: int | None
-    attempts: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_input_tokens: int | None
-    reasoning_tokens: int | None
-    estimated: bool
-    cost: Decimal | None
-    currency: str | None
-    queue_ms: int | None
-    connect_ms: int | None
-    first_byte_ms: int | None
-    total_ms: int | None
-    request_bytes: int | None
-    response_bytes: int | None
-    created_at: datetime
-    reserved_input_tokens: int
-    reserved_output_tokens: int
-    charged_requests: int
-    charged_input_tokens: int
-    charged_output_tokens: int
-    charged_cost_micros: int
-    marks: list[str]
+    `counted`: by the number of their terms, which every line names, the counters that calls of these terms move.
+    """
 
+    lines: Sequence[bytes]
+    counted: Mapping[int, tuple[Counted, ...]]
 
-class Entry(NamedTuple):
-    """A usage record and the counters that it moves."""
-
-    record: UsageRecord
-    counted: tuple[Counted, ...]
-
-    def amounts(self) -> Amounts:
-        one = self.record
-        tokens = one.charged_input_tokens + one.charged_output_tokens
-        return (
-            one.charged_requests,
-            tokens,
-            one.charged_input_tokens,
-            one.charged_output_tokens,
-            one.charged_cost_micros,
-            0,
-        )
+    def halves(self) -> tuple[Batch, Batch]:
+        middle = len(self.lines) // 2
+        return self._replace(lines=self.lines[:middle]), self._replace(lines=self.lines[middle:])

@@ -11,12 +11,13 @@ a line and forgetting the call leaves it to whoever replays its journal, so a ho
 from __future__ import annotations
 
 import asyncio
+import csv
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from app.domain.metering import Entry
+from app.domain.metering import Batch, Counted
 from app.kit import json
 from app.kit.clock import rfc3339, utc_now
 from app.kit.logging import get_logger
@@ -36,12 +37,14 @@ class DeadLetters:
         self.count = 0
         self.path = data_dir / FILE
 
-    async def put(self, worker_id: str, entry: Entry, refusal: BaseException) -> None:
+    async def put(self, worker_id: str, batch: Batch, refusal: BaseException) -> None:
         """Raises OSError: then the record is nowhere but in the journal."""
         reason = sqlstate(refusal) or type(refusal).__name__
-        await asyncio.to_thread(self._append, _line(worker_id, entry, reason))
+        record = _read(batch.lines[0])
+        counted = batch.counted[int(record["terms"] or 0)]
+        await asyncio.to_thread(self._append, _letter(worker_id, record, counted, reason))
         self.count += 1
-        log.error("usage_record_put_aside", file=str(self.path), hold_id=entry.record.hold_id, reason=reason)
+        log.error("usage_record_put_aside", file=str(self.path), hold_id=record["hold_id"], reason=reason)
 
     def _append(self, line: bytes) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -53,31 +56,35 @@ class DeadLetters:
             os.close(descriptor)
 
 
-async def record(store: Store, worker_id: str, entries: Sequence[Entry], letters: DeadLetters) -> list[Moved]:
-    """Write the entries down; those that the database will never take become dead letters.
+async def record(store: Store, worker_id: str, batch: Batch, letters: DeadLetters) -> list[Moved]:
+    """Write the batch down; those that the database will never take become dead letters.
 
     Raises StoreUnavailable: then nobody knows how much of it is written, and all of it may be sent again.
     """
 
     async def write(session: Session) -> list[Moved]:
-        return await usage.record(session, worker_id, entries)
+        return await usage.record(session, worker_id, batch)
 
     try:
         return await store.retry(write)
     except Exception as failure:
         if not refuses_values(failure):
             raise
-        if len(entries) == 1:
-            await letters.put(worker_id, entries[0], failure)
+        if len(batch.lines) == 1:
+            await letters.put(worker_id, batch, failure)
             return []
-    middle = len(entries) // 2
-    first = await record(store, worker_id, entries[:middle], letters)
-    return first + await record(store, worker_id, entries[middle:], letters)
+    first, second = batch.halves()
+    moved = await record(store, worker_id, first, letters)
+    return moved + await record(store, worker_id, second, letters)
 
 
-def _line(worker_id: str, entry: Entry, reason: str) -> bytes:
-    values = entry.record._asdict()
-    values["cost"] = None if values["cost"] is None else str(values["cost"])
-    counted = [[*one.key, one.window_end, one.metric] for one in entry.counted]
+def _read(line: bytes) -> dict[str, str | None]:
+    """The record by the names of `usage.ENDED_COLUMNS`."""
+    (values,) = csv.reader([line.decode(errors="replace")], escapechar="\\", doublequote=False)
+    return {name: None if value == "null" else value for name, value in zip(usage.ENDED_COLUMNS, values, strict=False)}
+
+
+def _letter(worker_id: str, record: Mapping[str, str | None], counted: Sequence[Counted], reason: str) -> bytes:
     found = {"put_aside_at": rfc3339(utc_now()), "reason": reason, "worker_id": worker_id}
-    return json.dumps({**found, "record": values, "counted": counted}) + b"\n"
+    moves = [[*one.key, one.window_end, one.metric] for one in counted]
+    return json.dumps({**found, "record": record, "counted": moves}) + b"\n"

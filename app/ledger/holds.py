@@ -10,7 +10,7 @@ from app.domain.metering import Amounts, Subject
 from app.domain.prices import Rates, micros
 from app.domain.usage import Outcome, TokenUsage
 from app.ledger.journal import Segment
-from app.ledger.records import AdmittedParts, Settled, SettledFields, Terms
+from app.ledger.records import Settled, SettledFields, Terms
 from app.ledger.slices import Slice
 from app.ledger.terms import Account
 
@@ -19,15 +19,16 @@ from app.ledger.terms import Account
 class Plan:
     """Which slices a subject's calls take from, and what the journal says of them (under `number`); made once a window.
 
-    It holds until the first of its windows ends (our clock), or until the terms change (`version`).
-    `charges_reports`: the tenant pays for a complete call what its upstream has counted. `counted_rates`: what
-    calls cost, if one of the slices counts money. `told`: the slices of limits on requests, and those on tokens, which
-    callers hear of with every answer.
+    It holds until the first of its windows ends (our clock), or until the terms change (`version`). `columns`: what
+    all its records have in common. `charges_reports`: the tenant pays for a complete call what its upstream has
+    counted. `counted_rates`: what calls cost, if one of the slices counts money. `told`: the slices of limits on
+    requests, and those on tokens, which callers hear of with every answer.
     """
 
     account: Account
     terms: Terms
     number: int
+    columns: bytes
     slices: tuple[tuple[Slice, int], ...]
     until: float
     version: int
@@ -76,10 +77,11 @@ class Hold:
     """An admitted call. `unmetered`: let through although the limits could not be counted (`on_store_loss: open`).
 
     `amounts` is what it takes from its slices: the estimate at first, the charge when it has been settled.
-    `settled` and `settled_in` are there only then.
+    `settled`, `settlement` and `settled_in` are there only then. `admission` and `settlement`: the journal's words.
     """
 
     __slots__ = (
+        "admission",
         "admitted_at",
         "admitted_in",
         "amounts",
@@ -89,11 +91,13 @@ class Hold:
         "request_id",
         "settled",
         "settled_in",
+        "settlement",
         "size",
         "unmetered",
     )
 
     settled: SettledFields
+    settlement: bytes
     settled_in: Segment | None
 
     def __init__(
@@ -103,6 +107,7 @@ class Hold:
         size: CallSize,
         plan: Plan,
         amounts: Amounts,
+        admission: bytes,
         admitted_in: Segment,
         admitted_at: int,
         unmetered: bool,
@@ -112,6 +117,7 @@ class Hold:
         self.size = size
         self.plan = plan
         self.amounts = amounts
+        self.admission = admission
         self.admitted_in = admitted_in
         self.admitted_at = admitted_at
         self.unmetered = unmetered
@@ -121,7 +127,3 @@ class Hold:
     def end(self) -> Settled:
         """How it ended; only for a settled hold."""
         return Settled(*self.settled)
-
-    @property
-    def admitted(self) -> AdmittedParts:
-        return self.request_id, self.client_request_id, self.size.estimate, self.plan.terms

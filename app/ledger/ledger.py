@@ -34,7 +34,7 @@ from app.ledger.journal import MOST_SEGMENTS, SEGMENT_BYTES, Journal, JournalFul
 from app.ledger.leaseholder import Leaseholder
 from app.ledger.plans import Plans
 from app.ledger.recorder import Recorder
-from app.ledger.records import encode_admitted, encode_settled
+from app.ledger.records import encode_admitted, encode_settled, marked
 from app.ledger.refusals import Reason, Refusal, RefusalCounts
 from app.ledger.settling import settling
 from app.ledger.slices import Shelf, Slice
@@ -198,9 +198,10 @@ class Ledger:
         rates = self.rates(hold, finish.served)
         fields, charged = settling(hold, finish, rates)
         self._admission.replace(plan.slices, hold.amounts, charged)
+        hold.settlement = payload = encode_settled(fields)
         hold.settled, hold.amounts = fields, charged
         try:
-            hold.settled_in = self._journal.settle(encode_settled(fields))
+            hold.settled_in = self._journal.settle(payload)
         except JournalFull:
             hold.settled_in = None
             self._unwritten += 1
@@ -285,13 +286,16 @@ class Ledger:
     ) -> Hold | None:
         """Write down what has been taken; None: it could not be, and has been given back."""
         input_tokens, output_tokens, marks = size.estimate
-        payload = encode_admitted((request_id, client_request_id, input_tokens, output_tokens, marks, plan.number))
+        number = plan.number
+        payload = encode_admitted((request_id, client_request_id, input_tokens, output_tokens, marked(marks), number))
         try:
-            segment, at = self._journal.admit(payload, plan.number, plan.terms)
+            segment, at = self._journal.admit(payload, number, plan.terms)
         except JournalFull:
             self._admission.give_back(plan.slices, amounts)
             return None
-        hold = self._open[request_id] = Hold(request_id, client_request_id, size, plan, amounts, segment, at, unmetered)
+        hold = self._open[request_id] = Hold(
+            request_id, client_request_id, size, plan, amounts, payload, segment, at, unmetered
+        )
         return hold
 
     def _refused(self, subject: Subject, refusal: Refusal) -> Refusal:

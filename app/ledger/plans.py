@@ -77,6 +77,7 @@ class Plans:
             account=account,
             terms=terms,
             number=next(self._numbers),
+            columns=terms.columns(),
             slices=tuple((one, one.index) for one in slices),
             until=ends_at - self._holder.database_offset,
             version=self._terms.version,

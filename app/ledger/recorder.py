@@ -14,16 +14,15 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from app.domain.metering import CounterKey
+from app.domain.metering import Batch, CounterKey
 from app.errors import GatewayError
 from app.kit.backoff import delay_seconds
-from app.kit.clock import utc_now
 from app.kit.logging import get_logger
 from app.ledger.dead_letters import DeadLetters, record
 from app.ledger.holds import Hold
 from app.ledger.journal import Journal
 from app.ledger.leaseholder import Leaseholder
-from app.ledger.records import entry
+from app.ledger.records import line
 from app.ledger.refusals import RefusalCounts
 from app.ledger.slices import Shelf
 from app.store import usage
@@ -109,11 +108,9 @@ class Recorder:
     async def _flush_batch(self) -> int:
         async with self._holder.recording:
             batch = list(islice(self._pending.values(), BATCH))
-            now = utc_now()
-            entries = [entry(one.admitted, one.settled, now) for one in batch]
             aside = self._letters.count
             try:
-                moved = await record(self._store, self._worker_id, entries, self._letters)
+                moved = await record(self._store, self._worker_id, _written(batch), self._letters)
             except BaseException:
                 self._holder.doubt()
                 raise
@@ -148,3 +145,8 @@ class Recorder:
         except BaseException:
             self._refusals.put_back(counts)
             raise
+
+
+def _written(holds: Sequence[Hold]) -> Batch:
+    lines = [line(one.request_id, one.plan.columns, one.admission, one.settlement) for one in holds]
+    return Batch(lines, {one.plan.number: one.plan.terms.counted for one in holds})

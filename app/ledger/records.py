@@ -1,20 +1,22 @@
-"""What the journal says of a call, and the usage record made of it: the same for the living and for a replay."""
+"""What the journal says of a call, and the line that the database makes its usage record of.
+
+An admission and an end are JSON arrays of numbers, null, and plain texts of ours. Such an array without its
+brackets is a line of CSV too, with `\\` as the escape, so a record needs no more than to be put together:
+
+    columns of its terms , admission , end      the same bytes for the living and for a replay
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from app.domain.estimate import Estimate
-from app.domain.limits import Limit
-from app.domain.metering import Counted, CounterKey, Entry, Subject, UsageRecord
-from app.domain.prices import Rates, micros, money
+from app.domain.metering import Counted, CounterKey, Subject
+from app.domain.prices import Rates
 from app.domain.usage import Charge, Outcome, Rule, Settlement, settle
 from app.kit import json
-from app.kit.ids import created_at
-
-_ROUTE_LENGTH, _MODEL_LENGTH = 128, 512
+from app.kit.ids import created_ms
 
 
 class Terms(NamedTuple):
@@ -35,22 +37,27 @@ class Terms(NamedTuple):
         counted = [[*one.key, one.window_end, one.metric] for one in self.counted]
         return json.dumps([number, [*self.subject], self.currency, rates, self.lost, counted])
 
+    def columns(self) -> bytes:
+        """The columns that all records of these terms have in common: the subject's fields and the currency."""
+        return ",".join(_quoted(one) for one in (*self.subject, self.currency)).encode()
+
 
 class Admitted(NamedTuple):
-    """A call that has been let through. Its hold's id is its request id."""
+    """A call that has been let through. Its hold's id is its request id. `terms`: their number, in its segment."""
 
     request_id: str
     client_request_id: str | None
-    estimate: Estimate
-    terms: Terms
-
-
-AdmittedParts = tuple[str, str | None, Estimate, Terms]
-"""The fields of `Admitted` as a plain tuple."""
+    input_tokens: int
+    output_tokens: int
+    marks: str | None
+    terms: int
 
 
 class Settled(NamedTuple):
-    """How it ended, and what it is charged."""
+    """How it ended, and what it is charged. `served_*` only where another deployment answered than it was admitted for.
+
+    `marks` are put together with blanks, here and there.
+    """
 
     request_id: str
     outcome: Outcome
@@ -71,15 +78,27 @@ class Settled(NamedTuple):
     total_ms: int | None
     request_bytes: int | None
     response_bytes: int | None
-    marks: tuple[str, ...]
-    served: tuple[str | None, str | None, str] | None
-    """(deployment id, provider, model) where another deployment answered than the one it was admitted for."""
+    marks: str | None
+    served_deployment_id: str | None
+    served_provider: str | None
+    served_model: str | None
 
 
-AdmittedFields = tuple[str, str | None, int, int, tuple[str, ...], int]
-"""Request id, client's request id, estimated input and output tokens, the estimate's marks, and its terms' number."""
+AdmittedFields = tuple[str, str | None, int, int, str | None, int]
+SettledFields = tuple[Any, ...]
+"""The fields of `Admitted` and `Settled` as plain tuples: what the hot path makes, at a third of the cost."""
 
 encode_admitted: Callable[[AdmittedFields], bytes] = json.dumps
+encode_settled: Callable[[SettledFields], bytes] = json.dumps
+
+
+def marked(marks: tuple[str, ...]) -> str | None:
+    return " ".join(marks) if marks else None
+
+
+def line(request_id: str, columns: bytes, admitted: bytes, settled: bytes) -> bytes:
+    """The line of CSV for `store/usage`: when it was admitted, then what the terms and the two entries say."""
+    return b"%d,%b,%b,%b\n" % (created_ms(request_id), columns, admitted[1:-1], settled[1:-1])
 
 
 def decode_terms(payload: bytes) -> tuple[int, Terms]:
@@ -95,30 +114,19 @@ def decode_terms(payload: bytes) -> tuple[int, Terms]:
     return number, terms
 
 
-def decode_admitted(payload: bytes, terms: Mapping[int, Terms]) -> Admitted:
-    """`terms` of its segment."""
-    request_id, client_request_id, input_tokens, output_tokens, marks, number = json.loads(payload)
-    return Admitted(request_id, client_request_id, Estimate(input_tokens, output_tokens, tuple(marks)), terms[number])
-
-
-SettledFields = tuple[Any, ...]
-"""The fields of `Settled` as a plain tuple: what the hot path makes, at a third of the cost."""
-
-
-encode_settled: Callable[[SettledFields], bytes] = json.dumps
+def decode_admitted(payload: bytes) -> Admitted:
+    return Admitted(*json.loads(payload))
 
 
 def decode_settled(payload: bytes) -> Settled:
-    values: list[Any] = json.loads(payload)
-    settled = Settled(*values)
-    served = None if settled.served is None else (settled.served[0], settled.served[1], settled.served[2])
-    return settled._replace(outcome=Outcome(settled.outcome), marks=tuple(settled.marks), served=served)
+    settled = Settled(*json.loads(payload))
+    return settled._replace(outcome=Outcome(settled.outcome))
 
 
-def lost(admitted: Admitted) -> Settled:
+def lost(admitted: Admitted, terms: Terms) -> Settled:
     """A call whose gateway was killed: nobody knows how it ended."""
-    terms = admitted.terms
-    charge = settle(Outcome.GATEWAY_LOST, estimate=admitted.estimate, rules=Settlement(gateway_lost=terms.lost))
+    estimate = Estimate(admitted.input_tokens, admitted.output_tokens)
+    charge = settle(Outcome.GATEWAY_LOST, estimate=estimate, rules=Settlement(gateway_lost=terms.lost))
     return Settled(
         admitted.request_id,
         Outcome.GATEWAY_LOST,
@@ -132,14 +140,12 @@ def lost(admitted: Admitted) -> Settled:
         charge.input_tokens,
         charge.output_tokens,
         charge.estimated,
-        cost_picos(terms.rates, charge),
-        *(None,) * 6,
-        admitted.estimate.marks,
-        None,
+        _cost_picos(terms.rates, charge),
+        *(None,) * 10,
     )
 
 
-def cost_picos(rates: Rates | None, charge: Charge) -> int | None:
+def _cost_picos(rates: Rates | None, charge: Charge) -> int | None:
     if rates is None:
         return None
     return rates.cost_picos(
@@ -147,81 +153,13 @@ def cost_picos(rates: Rates | None, charge: Charge) -> int | None:
     )
 
 
-def entry(admitted: AdmittedParts, settled: SettledFields, now: datetime) -> Entry:
-    """The usage record of a call, and the counters it moves.
-
-    Made as plain tuples are: a named tuple's own constructor costs as much as all the rest of this, for every call.
-    """
-    request_id, client_request_id, estimate, terms = admitted
-    (
-        _,
-        outcome,
-        status_code,
-        attempts,
-        input_tokens,
-        output_tokens,
-        cached_input_tokens,
-        reasoning_tokens,
-        charged_requests,
-        charged_input_tokens,
-        charged_output_tokens,
-        estimated,
-        picos,
-        queue_ms,
-        connect_ms,
-        first_byte_ms,
-        total_ms,
-        request_bytes,
-        response_bytes,
-        marks,
-        served,
-    ) = settled
-    subject = terms.subject
-    deployment_id, provider, model = served or (subject.deployment_id, subject.provider, subject.model)
-    cost, currency = (None, None) if picos is None else (money(picos), terms.currency)
-    values = (
-        created_at(request_id),
-        request_id,
-        request_id,
-        client_request_id,
-        subject.tenant_id,
-        subject.api_key_id,
-        subject.route[:_ROUTE_LENGTH],
-        deployment_id,
-        provider,
-        model[:_MODEL_LENGTH],
-        subject.endpoint,
-        outcome,
-        status_code,
-        attempts,
-        input_tokens,
-        output_tokens,
-        cached_input_tokens,
-        reasoning_tokens,
-        estimated,
-        cost,
-        currency,
-        queue_ms,
-        connect_ms,
-        first_byte_ms,
-        total_ms,
-        request_bytes,
-        response_bytes,
-        now,
-        estimate.input_tokens,
-        estimate.output_tokens,
-        charged_requests,
-        charged_input_tokens,
-        charged_output_tokens,
-        micros(picos or 0),
-        list(marks),
-    )
-    return tuple.__new__(Entry, (tuple.__new__(UsageRecord, values), terms.counted))
-
-
-def counted_for(tenant_id: str, limit: Limit, window_start: int, window_end: int, metric: int) -> Counted:
-    return Counted(CounterKey(tenant_id, limit.id, window_start), window_end, metric)
-
-
 def _picos(rates: Rates) -> list[int]:
     return [rates.input_picos, rates.output_picos, rates.cached_input_picos, rates.request_picos]
+
+
+def _quoted(text: str | None) -> str:
+    """A field of CSV, whatever is in it."""
+    if text is None:
+        return "null"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

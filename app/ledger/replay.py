@@ -14,13 +14,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.domain.metering import Entry
+from app.domain.metering import Batch
 from app.errors import GatewayError
-from app.kit.clock import utc_now
 from app.kit.logging import get_logger
 from app.ledger.dead_letters import DeadLetters, record
 from app.ledger.journal import ADMITTED, DIRECTORY, LOCK, SETTLED, TERMS, frames
-from app.ledger.records import Admitted, Settled, Terms, decode_admitted, decode_settled, decode_terms, entry, lost
+from app.ledger.records import (
+    Admitted,
+    Terms,
+    decode_admitted,
+    decode_settled,
+    decode_terms,
+    encode_settled,
+    line,
+    lost,
+)
 from app.store import leases
 from app.store.session import Session, Store
 
@@ -55,15 +63,9 @@ async def replay_abandoned(store: Store, data_dir: Path, letters: DeadLetters | 
 
 async def _replay(store: Store, directory: Path, letters: DeadLetters) -> int:
     worker_id = directory.name
-    batch: list[Entry] = []
-    lost_count = 0
-    for admitted, settled in await asyncio.to_thread(_calls_of, directory):
-        lost_count += settled is None
-        batch.append(entry(admitted, settled or lost(admitted), utc_now()))
-        if len(batch) >= _BATCH:
-            await record(store, worker_id, batch, letters)
-            batch = []
-    if batch:
+    everything, lost_count = await asyncio.to_thread(_calls_of, directory)
+    for begin in range(0, len(everything.lines), _BATCH):
+        batch = everything._replace(lines=everything.lines[begin : begin + _BATCH])
         await record(store, worker_id, batch, letters)
 
     async def release(session: Session) -> None:
@@ -75,22 +77,26 @@ async def _replay(store: Store, directory: Path, letters: DeadLetters) -> int:
     return lost_count
 
 
-def _calls_of(directory: Path) -> list[tuple[Admitted, Settled | None]]:
-    """Every admitted call with its end, if it has one. A settlement alone has been recorded already."""
-    admitted: dict[str, Admitted] = {}
-    settled: dict[str, Settled] = {}
+def _calls_of(directory: Path) -> tuple[Batch, int]:
+    """Every admitted call with its end, and how many have none. A settlement alone has been recorded already."""
+    terms: dict[int, Terms] = {}
+    admissions: dict[str, tuple[Admitted, bytes]] = {}
+    ends: dict[str, bytes] = {}
     for segment in sorted(directory.glob("*.log")):
-        terms: dict[int, Terms] = {}
         for kind, payload in frames(segment.read_bytes()):
             if kind == TERMS:
                 terms |= [decode_terms(payload)]
             elif kind == ADMITTED:
-                call = decode_admitted(payload, terms)
-                admitted[call.request_id] = call
+                admitted = decode_admitted(payload)
+                admissions[admitted.request_id] = admitted, payload
             elif kind == SETTLED:
-                end = decode_settled(payload)
-                settled[end.request_id] = end
-    return [(call, settled.get(request_id)) for request_id, call in admitted.items()]
+                ends[decode_settled(payload).request_id] = payload
+    columns = {number: one.columns() for number, one in terms.items()}
+    lines = []
+    for request_id, (admitted, payload) in admissions.items():
+        end = ends.get(request_id) or encode_settled(tuple(lost(admitted, terms[admitted.terms])))
+        lines.append(line(request_id, columns[admitted.terms], payload, end))
+    return Batch(lines, {number: one.counted for number, one in terms.items()}), len(admissions.keys() - ends.keys())
 
 
 @contextmanager

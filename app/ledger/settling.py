@@ -10,9 +10,10 @@ from app.domain.metering import Amounts
 from app.domain.prices import Rates, micros
 from app.domain.usage import NOT_SAID, USAGE_IMPLAUSIBLE, Charge, Outcome, TokenUsage, as_reported, plausible, settle
 from app.ledger.holds import Finish, Hold
-from app.ledger.records import SettledFields
+from app.ledger.records import SettledFields, marked
 
 _COMPLETE = Outcome.COMPLETE
+_NOBODY_ELSE = (None, None, None)
 
 
 def settling(hold: Hold, finish: Finish, rates: Rates | None) -> tuple[SettledFields, Amounts]:
@@ -61,8 +62,8 @@ def settling(hold: Hold, finish: Finish, rates: Rates | None) -> tuple[SettledFi
         total_ms,
         request_bytes,
         response_bytes,
-        hold.size.estimate.marks + marks,
-        None if served is None else (served.deployment_id, served.provider, served.model),
+        marked(marks),
+        *(_NOBODY_ELSE if served is None else (served.deployment_id, served.provider, served.model)),
     )
     tokens = input_tokens + output_tokens
     cost = micros(picos) if picos else 0

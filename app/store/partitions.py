@@ -17,6 +17,12 @@ _OLDEST = """
     ORDER BY relname LIMIT 1
 """
 
+_MISSING = """
+    SELECT first FROM (
+        SELECT DISTINCT date_trunc('month', to_timestamp(admitted_ms / 1000) AT TIME ZONE 'UTC') AS first FROM {table}
+    ) AS months WHERE to_regclass(to_char(first, '"usage_records_"YYYY_MM')) IS NULL
+"""
+
 
 async def ensure_partitions(session: AsyncSession) -> None:
     """The current month and the next ones; safe in any number of copies."""
@@ -24,15 +30,11 @@ async def ensure_partitions(session: AsyncSession) -> None:
     await _create(session, [_month(now, offset) for offset in range(MONTHS_AHEAD + 1)])
 
 
-async def ensure_months(session: AsyncSession, moments: Iterable[datetime]) -> None:
-    """The months of these moments, in UTC; for records of a worker whose clock, or whose journal, is far off."""
-    firsts = {datetime(year, month, 1, tzinfo=UTC) for year, month in {(one.year, one.month) for one in moments}}
-    wanted = {_name(first): first for first in firsts}
-    known = text("SELECT relname FROM pg_class WHERE relname = ANY(CAST(:names AS text[]))")
-    found = set(await session.scalars(known, {"names": list(wanted)}))
-    missing = [first for name, first in wanted.items() if name not in found]
+async def ensure_months_of(session: AsyncSession, table: str) -> None:
+    """The months of its `admitted_ms`, in UTC; for records of a worker whose clock, or whose journal, is far off."""
+    missing = (await session.scalars(text(_MISSING.format(table=table)))).all()
     if missing:
-        await _create(session, missing)
+        await _create(session, [first.replace(tzinfo=UTC) for first in missing])
 
 
 async def drop_before(session: AsyncSession, kept_days: float) -> str | None:

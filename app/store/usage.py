@@ -1,7 +1,7 @@
 """Usage records: inserted once, with their counters, leases and hourly sums moved in the same transaction.
 
 COPY into a temporary table, insert on conflict do nothing, and only the rows that were really inserted
-move anything. So the same entries may come any number of times, from a worker that does not know
+move anything. So the same records may come any number of times, from a worker that does not know
 whether its last transaction was committed and from whoever replays its journal.
 """
 
@@ -9,14 +9,14 @@ whether its last transaction was committed and from whoever replays its journal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.domain.metering import CONCURRENCY, Counted, CounterKey, Entry, UsageRecord
+from app.domain.metering import CONCURRENCY, Batch, Counted, CounterKey
 from app.store import partitions
 
 SumTable = Literal["usage_hours", "refusals"]
@@ -42,24 +42,15 @@ class RefusalCount(NamedTuple):
     refused: int
 
 
-async def record(session: AsyncSession, worker_id: str, entries: Sequence[Entry]) -> list[Moved]:
-    """Write down what calls of `worker_id` took, once a transaction. Entries that are there already change nothing."""
-    new = {entry.record.hold_id: entry for entry in entries}
-    if not new:
+async def record(session: AsyncSession, worker_id: str, batch: Batch) -> list[Moved]:
+    """Write down what calls of `worker_id` took, once a transaction. Records that are there already change nothing."""
+    if not batch.lines:
         return []
-    await partitions.ensure_months(session, {entry.record.admitted_at for entry in entries})
-    await session.execute(_BATCH)
-    await _copy(session, "usage_batch", UsageRecord._fields, [entry.record for entry in new.values()])
-    repeated = (await session.execute(_INSERT)).scalars().all()
-    if repeated:
-        await session.execute(_DROP_REPEATED, {"repeated": repeated})
-        for hold_id in repeated:
-            del new[hold_id]
-    if not new:
-        return []
-    moved = await _move(session, worker_id, _charges(new.values()))
-    await session.execute(_SUM_UP)
-    return moved
+    await session.execute(_CREATE_ENDED)
+    await _copy_lines(session, batch.lines)
+    await partitions.ensure_months_of(session, "usage_ended")
+    new = (await session.execute(_INSERT)).all()
+    return await _move(session, worker_id, _charges(batch.counted, new))
 
 
 async def count_refusals(session: AsyncSession, counts: Iterable[RefusalCount]) -> None:
@@ -84,67 +75,97 @@ async def _move(session: AsyncSession, worker_id: str, charges: Mapping[Charged,
     if not charges:
         return []
     await session.execute(_CHARGES)
-    await _copy(session, "usage_charges", _CHARGE_COLUMNS, [(*key, amount) for key, amount in charges.items()])
+    driver = await _driver(session)
+    rows = [(*key, amount) for key, amount in charges.items()]
+    await driver.copy_records_to_table("usage_charges", columns=_CHARGE_COLUMNS, records=rows)
     await session.execute(_COUNT)
-    rows = await session.execute(_COVER, {"worker_id": worker_id})
-    return [Moved(CounterKey(row.tenant_id, row.limit_id, row.window_start), row.used, row.covered) for row in rows]
+    moved = await session.execute(_COVER, {"worker_id": worker_id})
+    return [Moved(CounterKey(row.tenant_id, row.limit_id, row.window_start), row.used, row.covered) for row in moved]
 
 
-def _charges(entries: Iterable[Entry]) -> Mapping[Charged, int]:
-    """What they add to each counter; a batch has far fewer counters than records."""
+def _charges(counted: Mapping[int, tuple[Counted, ...]], sums: Iterable[Row[Any]]) -> Mapping[Charged, int]:
+    """What new records add to each counter, from their sums by terms; a batch has far fewer terms than records."""
     charges: dict[Charged, int] = {}
-    for counted, amounts in _sums(entries).values():
-        for key, window_end, metric in counted:
+    for of_terms in sums:
+        number, amounts = of_terms[0], of_terms[1:]
+        for key, window_end, metric in counted[number]:
             if metric != CONCURRENCY:
                 charged = (*key, window_end)
                 charges[charged] = charges.get(charged, 0) + amounts[metric]
     return charges
 
 
-def _sums(entries: Iterable[Entry]) -> Mapping[int, tuple[tuple[Counted, ...], Sequence[int]]]:
-    """By the counters that they move: calls of one kind share them."""
-    sums: dict[int, tuple[tuple[Counted, ...], list[int]]] = {}
-    for entry in entries:
-        record, counted = entry
-        found = sums.get(id(counted))
-        if found is None:
-            sums[id(counted)] = (counted, list(entry.amounts()))
-            continue
-        amounts = found[1]
-        input_tokens, output_tokens = record.charged_input_tokens, record.charged_output_tokens
-        amounts[0] += record.charged_requests
-        amounts[1] += input_tokens + output_tokens
-        amounts[2] += input_tokens
-        amounts[3] += output_tokens
-        amounts[4] += record.charged_cost_micros
-    return sums
+async def _copy_lines(session: AsyncSession, lines: Iterable[bytes]) -> None:
+    driver = await _driver(session)
+    await driver.copy_to_table(
+        "usage_ended", source=memoryview(b"".join(lines)), format="csv", null="null", escape="\\"
+    )
 
 
-async def _copy(session: AsyncSession, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    connection = await (await session.connection()).get_raw_connection()
-    driver: Any = connection.driver_connection
-    await driver.copy_records_to_table(table, columns=list(columns), records=rows)
+async def _driver(session: AsyncSession) -> Any:
+    return (await (await session.connection()).get_raw_connection()).driver_connection
 
 
 _CHARGE_COLUMNS = ("tenant_id", "limit_id", "window_start", "window_end", "amount")
-_COLUMNS = ", ".join(UsageRecord._fields)
-_BATCH = text("CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch (LIKE usage_records) ON COMMIT DELETE ROWS")
+_ENDED = """
+    admitted_ms bigint, tenant_id text, api_key_id text, route text, endpoint text, terms_model text,
+    terms_deployment_id text, terms_provider text, terms_currency text,
+    request_id text, client_request_id text, reserved_input_tokens bigint, reserved_output_tokens bigint,
+    admission_marks text, terms integer,
+    hold_id text, outcome text, status_code integer, attempts integer, input_tokens bigint, output_tokens bigint,
+    cached_input_tokens bigint, reasoning_tokens bigint, charged_requests integer, charged_input_tokens bigint,
+    charged_output_tokens bigint, estimated boolean, cost_picos bigint, queue_ms integer, connect_ms integer,
+    first_byte_ms integer, total_ms integer, request_bytes bigint, response_bytes bigint, end_marks text,
+    served_deployment_id text, served_provider text, served_model text
+"""
+"""As the lines have it: when it was admitted, its terms' subject and currency, its admission, its end."""
+ENDED_COLUMNS = tuple(column.split()[0] for column in _ENDED.split(","))
+_CREATE_ENDED = text(f"CREATE TEMPORARY TABLE IF NOT EXISTS usage_ended ({_ENDED}) ON COMMIT DELETE ROWS")
 _CHARGES = text("""
     CREATE TEMPORARY TABLE IF NOT EXISTS usage_charges (
         tenant_id text COLLATE "C", limit_id text COLLATE "C", window_start bigint, window_end bigint,
         amount bigint
     ) ON COMMIT DELETE ROWS
 """)
-_INSERT = text(f"""
-    WITH inserted AS (
-        INSERT INTO usage_records ({_COLUMNS})
-        SELECT {_COLUMNS} FROM usage_batch ORDER BY admitted_at, hold_id
-        ON CONFLICT DO NOTHING RETURNING hold_id
-    )
-    SELECT hold_id FROM usage_batch EXCEPT SELECT hold_id FROM inserted
-""")
-"""Returns those that are there already; nearly always none."""
-_DROP_REPEATED = text("DELETE FROM usage_batch WHERE hold_id = ANY(CAST(:repeated AS text[]))")
+_AS_ENDED = (
+    "hold_id",
+    "request_id",
+    "client_request_id",
+    "tenant_id",
+    "api_key_id",
+    "endpoint",
+    "outcome",
+    "status_code",
+    "attempts",
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "reasoning_tokens",
+    "estimated",
+    "queue_ms",
+    "connect_ms",
+    "first_byte_ms",
+    "total_ms",
+    "request_bytes",
+    "response_bytes",
+    "reserved_input_tokens",
+    "reserved_output_tokens",
+    "charged_requests",
+    "charged_input_tokens",
+    "charged_output_tokens",
+)
+_MADE = {
+    "admitted_at": "to_timestamp(admitted_ms / 1000.0)",
+    "route": "left(route, 128)",
+    "deployment_id": "CASE WHEN served_model IS NULL THEN terms_deployment_id ELSE served_deployment_id END",
+    "provider": "CASE WHEN served_model IS NULL THEN terms_provider ELSE served_provider END",
+    "model": "left(coalesce(served_model, terms_model), 512)",
+    "cost": "cost_picos * 0.000000000001",
+    "currency": "CASE WHEN cost_picos IS NOT NULL THEN terms_currency END",
+    "charged_cost_micros": "coalesce(ceil(cost_picos * 0.000001), 0)",
+    "marks": "string_to_array(concat_ws(' ', admission_marks, end_marks), ' ')",
+    "created_at": "now()",
+}
 _SUMS = """
     SELECT tenant_id, limit_id, window_start, max(window_end) AS window_end, sum(amount)::bigint AS amount
     FROM usage_charges GROUP BY 1, 2, 3
@@ -174,32 +195,38 @@ _COVER = text(f"""
     SELECT tenant_id, limit_id, window_start, amount AS used, covered FROM covers
 """)
 _HOUR_KEY = "hour, tenant_id, api_key_id, route, deployment_id, model, currency"
-_HOUR_SUMS = (
-    "requests",
-    "estimated_requests",
-    "input_tokens",
-    "output_tokens",
-    "cached_input_tokens",
-    "reasoning_tokens",
-    "cost",
-    "reserved_input_tokens",
-    "reserved_output_tokens",
-    "reported_input_tokens",
-    "reported_output_tokens",
-)
 _REPORTED = "FILTER (WHERE NOT estimated AND input_tokens IS NOT NULL)"
-_SUM_UP = text(f"""
-    INSERT INTO usage_hours AS h ({_HOUR_KEY}, {", ".join(_HOUR_SUMS)})
-    SELECT date_trunc('hour', admitted_at), tenant_id, api_key_id, route, coalesce(deployment_id, ''), model,
-        coalesce(currency, ''), count(*), count(*) FILTER (WHERE estimated),
-        coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
-        coalesce(sum(cached_input_tokens), 0), coalesce(sum(reasoning_tokens), 0), coalesce(sum(cost), 0),
-        coalesce(sum(reserved_input_tokens) {_REPORTED}, 0), coalesce(sum(reserved_output_tokens) {_REPORTED}, 0),
-        coalesce(sum(input_tokens) {_REPORTED}, 0), coalesce(sum(output_tokens) {_REPORTED}, 0)
-    FROM usage_batch
-    GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7
-    ON CONFLICT ({_HOUR_KEY}) DO UPDATE SET {", ".join(f"{one} = h.{one} + excluded.{one}" for one in _HOUR_SUMS)}
+_HOUR_SUMS = {
+    "requests": "count(*)",
+    "estimated_requests": "count(*) FILTER (WHERE estimated)",
+    "input_tokens": "coalesce(sum(input_tokens), 0)",
+    "output_tokens": "coalesce(sum(output_tokens), 0)",
+    "cached_input_tokens": "coalesce(sum(cached_input_tokens), 0)",
+    "reasoning_tokens": "coalesce(sum(reasoning_tokens), 0)",
+    "cost": "coalesce(sum(cost), 0)",
+    "reserved_input_tokens": f"coalesce(sum(reserved_input_tokens) {_REPORTED}, 0)",
+    "reserved_output_tokens": f"coalesce(sum(reserved_output_tokens) {_REPORTED}, 0)",
+    "reported_input_tokens": f"coalesce(sum(input_tokens) {_REPORTED}, 0)",
+    "reported_output_tokens": f"coalesce(sum(output_tokens) {_REPORTED}, 0)",
+}
+_INSERT = text(f"""
+    WITH new AS (
+        INSERT INTO usage_records ({", ".join((*_AS_ENDED, *_MADE))})
+        SELECT {", ".join((*_AS_ENDED, *_MADE.values()))} FROM usage_ended ORDER BY admitted_ms, hold_id
+        ON CONFLICT DO NOTHING RETURNING *
+    ),
+    hours AS (
+        INSERT INTO usage_hours AS h ({_HOUR_KEY}, {", ".join(_HOUR_SUMS)})
+        SELECT date_trunc('hour', admitted_at), tenant_id, api_key_id, route, coalesce(deployment_id, ''), model,
+            coalesce(currency, ''), {", ".join(_HOUR_SUMS.values())}
+        FROM new GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7
+        ON CONFLICT ({_HOUR_KEY}) DO UPDATE SET {", ".join(f"{one} = h.{one} + excluded.{one}" for one in _HOUR_SUMS)}
+    )
+    SELECT e.terms, sum(n.charged_requests)::bigint, sum(n.charged_input_tokens + n.charged_output_tokens)::bigint,
+        sum(n.charged_input_tokens)::bigint, sum(n.charged_output_tokens)::bigint, sum(n.charged_cost_micros)::bigint
+    FROM new n JOIN (SELECT DISTINCT hold_id, terms FROM usage_ended) e USING (hold_id) GROUP BY 1
 """)
+"""The new records, their sums by the hour, and what they add to the counters of each terms: `Amounts` but the last."""
 _REFUSED = text("""
     INSERT INTO refusals AS r (minute, tenant_id, api_key_id, limit_id, refused)
     VALUES (:minute, :tenant_id, :api_key_id, :limit_id, :refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -183,7 +184,7 @@ async def test_what_is_used_and_left_is_told_to_the_tenant_and_to_a_plain_infere
     span = span_at(Window.MONTH, "UTC", utc_now().timestamp())
     await keep(
         world.store,
-        record(tenant_id, charged_cost_micros=1_250_000),
+        record(tenant_id, cost=Decimal("1.25")),
         counted=CounterKey(tenant_id, cost.id, span.start),
         metric=4,
     )

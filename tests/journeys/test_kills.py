@@ -63,7 +63,7 @@ def test_killed_during_delete_no_model_server_is_left(data_dir: Path, point: str
     armed.wait_ready()
     wait_running(armed)
     with suppress(httpx.TransportError):
-        armed.api("DELETE", f"/deployments/{deployments(armed)[0]['id']}")
+        assert armed.api("DELETE", f"/deployments/{deployments(armed)[0]['id']}").status_code == 202
     armed.wait_killed()
     with running(data_dir) as gateway:
         until(lambda: not deployments(gateway), "the deployment is gone", context=gateway.log_tail)

@@ -11,10 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from app.errors import StoreUnavailable
-from app.kit.clock import utc_now
 from app.ledger import replay
 from app.ledger.journal import DIRECTORY
-from app.ledger.records import entry
+from app.ledger.recorder import _written
 from app.store import leases, usage
 from app.store.engine import make_engine
 from app.store.session import Store
@@ -67,13 +66,10 @@ async def test_replaying_the_same_journal_again_changes_nothing(quotas: Quotas, 
 async def test_what_was_recorded_already_is_not_recorded_as_lost(quotas: Quotas, dsn: str, tmp_path: Path) -> None:
     """The process was killed between its transaction and its forgetting."""
     _, worker_id = await killed(quotas, dsn, open_calls=0)
-    entries = [
-        entry(admitted, settled, utc_now())
-        for admitted, settled in replay._calls_of(quotas.data_dir / DIRECTORY / worker_id)
-        if settled is not None
-    ]
+    batch, lost = replay._calls_of(quotas.data_dir / DIRECTORY / worker_id)
+    assert lost == 0
     async with quotas.store.write() as session:
-        await usage.record(session, worker_id, entries[:2])
+        await usage.record(session, worker_id, batch._replace(lines=batch.lines[:2]))
     await replay.replay_abandoned(quotas.store, quotas.data_dir)
     assert await outcomes(quotas.store) == {"complete": 5}
     assert not await wrong_sums(quotas.store)
@@ -185,8 +181,8 @@ async def test_two_records_of_one_hold_in_one_batch_or_two_count_once(quotas: Qu
     ledger, who = await quotas.ledger(), subject(await quotas.tenant(REQUESTS))
     found = await held(ledger, who)
     ledger.settle(found, done())
-    one = entry(found.admitted, found.end, utc_now())
+    batch = _written([found, found])
     for _ in range(3):
         async with quotas.store.write() as session:
-            await usage.record(session, ledger._worker_id, [one])
+            await usage.record(session, ledger._worker_id, batch)
     await quotas.settled((REQUESTS, 1))

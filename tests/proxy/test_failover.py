@@ -273,7 +273,7 @@ async def test_affinity_keeps_a_key_with_one_target_and_moves_it_only_while_that
 
     async def homes() -> dict[str, str]:
         found = {}
-        for user in map(str, range(12)):
+        for user in map(str, range(40)):
             answers = {(await scene.call(user=user)).header(b"x-modelport-deployment") for _ in range(2)}
             found[user] = b"".join(one or b"" for one in answers).decode()
         return found
