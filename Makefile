@@ -1,11 +1,13 @@
 # Everything a contributor or a CI machine calls. `make help` lists it.
 #
-#   PYTHON=python3.12   another interpreter for .venv (3.11 or newer)
+#   PYTHON=python3.12   another interpreter for .venv (3.11 or newer; else what scripts/fastest-python says)
 #   PORT=9000           where `make run` and `make sandbox` listen
 #   ARGS="-k stream"    more arguments for pytest
 #   UPGRADE=1           let `make lock` take newer versions
 
-PYTHON ?= python3
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell scripts/fastest-python)
+endif
 PORT   ?= 8080
 ARGS   ?=
 BIN    := .venv/bin

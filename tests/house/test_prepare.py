@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -85,3 +86,17 @@ def test_the_announced_number_of_packages_leaves_out_those_of_other_platforms(ch
 def test_make_help_names_every_verb(verb: str) -> None:
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert f"make {verb} " in said
+
+
+@pytest.mark.parametrize(("optimized", "found"), [(True, "python3"), (False, "/usr/bin/python3")])
+def test_a_slow_python_gives_way_to_the_systems(tmp_path: Path, optimized: bool, found: str) -> None:
+    if subprocess.run(
+        ["/usr/bin/python3", "-c", "import ensurepip, venv"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("the system has no Python that can make environments")
+    stub = tmp_path / "python3"
+    stub.write_text(f"#!/bin/sh\nexit {0 if optimized else 1}\n")
+    stub.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    said = subprocess.run([ROOT / "scripts" / "fastest-python"], env={"PATH": path}, capture_output=True, check=True)
+    assert said.stdout.decode().strip() == found
