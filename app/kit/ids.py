@@ -43,8 +43,8 @@ class IdSequence:
         self._prefix = prefix
         self._sequence = encode(_uuid7())[10:18]
         self._counter = int.from_bytes(os.urandom(5))
-        self._millisecond = -1
-        self._head = ""
+        self._millisecond = self._period = -1
+        self._head = self._period_head = ""
 
     def next(self) -> str:
         now = unix_milliseconds()
@@ -57,9 +57,12 @@ class IdSequence:
 
     def _made_head(self, now: int, high: int) -> str:
         """All but the last two characters: the same for up to 1,024 ids of one millisecond."""
-        pairs = _PAIRS
+        pairs, period = _PAIRS, now >> 10
+        if period != self._period:
+            self._period = period
+            self._period_head = f"{self._prefix}_{encode(now << 80)[:8]}"
         counted = pairs[high >> 20] + pairs[(high >> 10) & 1023] + pairs[high & 1023]
-        return f"{self._prefix}_{encode(now << 80)[:10]}{self._sequence}{counted}"
+        return f"{self._period_head}{pairs[now & 1023]}{self._sequence}{counted}"
 
 
 def is_id(text: str, prefix: Prefix) -> bool:

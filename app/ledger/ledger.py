@@ -340,8 +340,10 @@ async def _kept_alive(name: str, loop: Callable[[], Awaitable[None]]) -> None:
 
 def _tightest(slices: Sequence[Slice], now: float) -> Told:
     one = slices[0] if len(slices) == 1 else min(slices, key=_share_left)
-    left = one.room + one.free
-    return one.amount, 0 if left < 0 else min(left, one.amount), _resets(one, now)
+    left, amount = one.room + one.free, one.amount
+    if not 0 <= left <= amount:
+        left = 0 if left < 0 else amount
+    return amount, left, _resets(one, now)
 
 
 def _share_left(one: Slice) -> float:
@@ -350,4 +352,6 @@ def _share_left(one: Slice) -> float:
 
 def _resets(one: Slice, now: float) -> float | None:
     end = one.span.end
-    return None if end == FOREVER else max(end - now, 0.0)
+    if end == FOREVER:
+        return None
+    return end - now if end > now else 0.0

@@ -58,7 +58,9 @@ class Inference:
         attempts = self._attempts
         target = attempts.choose(call, request, tenant_id) or await attempts.line_up(call, request, tenant_id)
         if self._metering is not None:
-            await self._metering.admit(call, request, self._endpoint, target, tenant_id)
+            waiting = self._metering.admit(call, request, self._endpoint, target, tenant_id)
+            if waiting is not None:
+                await waiting
         call.admitted = True
         response = await attempts.send(call, request, target)
         try:

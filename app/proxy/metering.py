@@ -11,12 +11,12 @@ through `admit`; `/v1/models` asks nobody and is not metered.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from app.domain.metering import Subject
 from app.domain.prices import Rates
 from app.domain.usage import USAGE_IMPLAUSIBLE, Outcome
-from app.ledger.holds import Finish, Hold
+from app.ledger.holds import CallSize, Finish, Hold
 from app.ledger.ledger import Figures, Ledger, Standing
 from app.ledger.refusals import Refusal
 from app.proxy.call import Call
@@ -38,10 +38,13 @@ class Metering:
         self.refused: Counter[str] = Counter()
         self._ledger = ledger
 
-    async def admit(
+    def admit(
         self, call: Call, request: AnyRequest, endpoint: Endpoint, target: CallTarget, tenant_id: str
-    ) -> None:
-        """Put the estimate of the call aside, before anything of it is sent. Raises QuotaExceeded and Unavailable."""
+    ) -> Awaitable[None] | None:
+        """Put the estimate of the call aside, before anything of it is sent; None: done, else await it.
+
+        Raises QuotaExceeded and Unavailable.
+        """
         assert call.principal is not None  # noqa: S101 - who has a tenant is known
         deployment = target.deployment
         subject = Subject(
@@ -55,8 +58,8 @@ class Metering:
         )
         size = call_size(request, endpoint, self._ledger.ratio(subject.model))
         call.meter, call.subject = self, subject
-        asked = (subject, call.request_id, size, call.client_request_id)
-        self._take(call, self._ledger.try_hold(*asked) or await self._ledger.hold(*asked))
+        call.hold = self._ledger.try_hold(subject, call.request_id, size, call.client_request_id)
+        return None if call.hold is not None else self._wait(call, subject, size)
 
     async def follow(self, call: Call, target: CallTarget) -> None:
         """Count the call for the deployment that it goes to now, if no upstream has seen anything of it yet.
@@ -119,6 +122,9 @@ class Metering:
 
     def figures(self) -> Figures:
         return self._ledger.figures()
+
+    async def _wait(self, call: Call, subject: Subject, size: CallSize) -> None:
+        self._take(call, await self._ledger.hold(subject, call.request_id, size, call.client_request_id))
 
     def _take(self, call: Call, held: Hold | Refusal) -> None:
         if isinstance(held, Refusal):

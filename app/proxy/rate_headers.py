@@ -27,19 +27,20 @@ def duration(seconds: float) -> bytes:
 
 
 def _said(kind: bytes, amount: int, remaining: int, resets_in_seconds: float | None) -> bytes:
-    reset = b"" if resets_in_seconds is None else duration(resets_in_seconds)
-    before, after = _around(kind, amount, reset)
-    return b"%b%d%b" % (before, remaining, after)
+    if resets_in_seconds is not None and resets_in_seconds >= 1:
+        resets_in_seconds = math.ceil(resets_in_seconds)
+    return _form(kind, amount, resets_in_seconds) % remaining
 
 
 @lru_cache(maxsize=4096)
-def _around(kind: bytes, amount: int, reset: bytes) -> tuple[bytes, bytes]:
-    """What stands before and after the number that changes with every call."""
-    before = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: " % (kind, amount, kind)
-    return before, b"\r\nx-ratelimit-reset-%b: %b\r\n" % (kind, reset) if reset else b"\r\n"
+def _form(kind: bytes, amount: int, resets_in_seconds: float | None) -> bytes:
+    """Everything but the number that changes with every call."""
+    lines = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\n" % (kind, amount, kind)
+    if resets_in_seconds is None:
+        return lines
+    return lines + b"x-ratelimit-reset-%b: %b\r\n" % (kind, duration(resets_in_seconds))
 
 
-@lru_cache(maxsize=4096)
 def _long(seconds: int) -> bytes:
     hours, rest = divmod(seconds, 3600)
     minutes, seconds = divmod(rest, 60)
