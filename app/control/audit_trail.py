@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
 from starlette.requests import Request
 
 from app.control.answers import Answer
+from app.control.body import body_of
 from app.domain.tenant import Principal
 from app.kit import json
 from app.store import audit
@@ -64,10 +64,8 @@ def _resource_id(request: Request, shown: Mapping[str, Any]) -> str:
 
 
 def _changes(request: Request) -> dict[str, Any]:
-    body = getattr(request.state, "body", None)
-    given = body.model_dump(mode="json", exclude_unset=True) if isinstance(body, BaseModel) else {}
     options = {name: value for name, value in request.query_params.items() if name not in _UNNOTED_PARAMETERS}
-    return {name: _told(name, value) for name, value in {**given, **options}.items()}
+    return {name: _told(name, value) for name, value in {**body_of(request), **options}.items()}
 
 
 def _told(name: str, value: Any) -> Any:

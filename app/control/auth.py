@@ -13,7 +13,7 @@ from app.kit.secrets import ApiKey, parse_api_key, same_digest, sha256
 from app.store import api_keys
 from app.store.api_keys import Candidate
 from app.store.session import Session
-from app.store.tables import ApiKeyRow
+from app.store.values import principal_of
 
 STATIC_ADMIN_KEY_ID = "key_" + "0" * 26
 """The id under which the operator's own key appears; no minted id can equal it."""
@@ -48,16 +48,6 @@ def bearer_token(headers: list[str]) -> str | None:
         return None
     scheme, _, token = headers[0].partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
-
-
-def principal_of(row: ApiKeyRow) -> Principal:
-    return Principal(
-        tenant_id=row.tenant_id,
-        api_key_id=row.id,
-        scopes=frozenset(Scope(scope) for scope in row.scopes),
-        models=None if row.models is None else frozenset(row.models),
-        expires_at=row.expires_at,
-    )
 
 
 def _is_static_admin(context: ControlContext, presented: str) -> bool:

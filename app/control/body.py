@@ -23,7 +23,7 @@ class JsonBody(Generic[Model]):
     """A FastAPI dependency: the request's body as `model`.
 
     FastAPI's own body parsing answers 500 on what `request.json()` cannot read, and reads without a
-    limit. `optional`: no body at all counts as `{}`. The audit finds it in the request's state.
+    limit. `optional`: no body at all counts as `{}`. Others find it with `body_of`.
     """
 
     def __init__(self, model: type[Model], *, optional: bool) -> None:
@@ -45,6 +45,12 @@ class JsonBody(Generic[Model]):
 def json_body(model: type[BaseModel], *, optional: bool = False) -> Any:
     """For `Annotated[Model, json_body(Model)]` in a handler's signature."""
     return Depends(JsonBody(model, optional=optional))
+
+
+def body_of(request: Request) -> dict[str, Any]:
+    """The fields that the client sent, as JSON; none before the body is read, or where the operation takes no body."""
+    body = getattr(request.state, "body", None)
+    return body.model_dump(mode="json", exclude_unset=True) if isinstance(body, BaseModel) else {}
 
 
 async def _read(request: Request) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
 
 from app.control.fields import ReadModel, Time
 from app.domain.catalog import CatalogModel
+from app.store.tables import CatalogModelRow
 
 
 class PlanRead(ReadModel):
@@ -55,7 +55,7 @@ class CatalogModelRead(ReadModel):
         return cls(**fields_of(model))
 
 
-def fields_of(model: CatalogModel) -> dict[str, Any]:
+def fields_of(model: CatalogModel | CatalogModelRow) -> dict[str, Any]:
+    """A model's fields, as its platform says them now or as the last sync has stored them."""
     told = {name: getattr(model, name) for name in CatalogModelRead.model_fields if name != "model"}
-    plans = [PlanRead(**asdict(plan)) for plan in model.plans]
-    return {**told, "model": model.name, "plans": plans, "templates": [dict(one) for one in model.templates]}
+    return {**told, "model": model.name}

@@ -24,10 +24,6 @@ class Readiness:
     reason: str | None = None
 
 
-async def _no_metrics() -> bytes:
-    return b""
-
-
 @dataclass(frozen=True, slots=True)
 class ControlContext:
     """Made by the lifespan. `open_connection` gives a connection its HTTP client and address policy;
@@ -44,4 +40,4 @@ class ControlContext:
     open_connection: Callable[[Connection], OpenConnection]
     refresh_directory: Callable[[], Awaitable[None]]
     readiness: Callable[[], Awaitable[Readiness]]
-    metrics: Callable[[], Awaitable[bytes]] = _no_metrics
+    metrics: Callable[[], Awaitable[bytes]]

@@ -47,7 +47,7 @@ def error_response(error: GatewayError) -> Response:
     return Response(error_body(error), status_code_of(error), headers, "application/json")
 
 
-def defect(failure: Exception, request_id: str | None) -> Response:
+def defect(failure: Exception, request_id: str) -> Response:
     """A defect of ours: logged once, with its stack; the client learns only the request id to quote."""
     log.error("request_failed", request_id=request_id, exc_info=failure)
     return error_response(Internal("Something went wrong on our side. Quote the x-request-id when you report it."))

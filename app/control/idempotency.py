@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel
 from starlette.requests import Request
 
 from app.control.answers import Answer
+from app.control.body import body_of
 from app.control.context import ControlContext
 from app.domain.tenant import Principal
 from app.errors import Conflict, InvalidRequest
@@ -85,9 +85,7 @@ class Idempotency:
         return places.idempotent_answer(self.slot.api_key_id, self.slot.path, self.slot.key)
 
 
-def idempotency_of(
-    context: ControlContext, caller: Principal, request: Request, body: BaseModel | None
-) -> Idempotency | None:
+def idempotency_of(context: ControlContext, caller: Principal, request: Request) -> Idempotency | None:
     """What the request's Idempotency-Key asks for; None without one. Raises InvalidRequest for a bad key."""
     sent = request.headers.getlist("idempotency-key")
     if not sent:
@@ -100,10 +98,9 @@ def idempotency_of(
             code="invalid_idempotency_key",
         )
     slot = Slot(caller.api_key_id, request.scope["path"], key)
-    return Idempotency(context, slot, _asked(request, body))
+    return Idempotency(context, slot, _asked(request))
 
 
-def _asked(request: Request, body: BaseModel | None) -> str:
-    fields = {} if body is None else body.model_dump(mode="json", exclude_unset=True)
+def _asked(request: Request) -> str:
     query = sorted(request.query_params.multi_items())
-    return json.dumps_sorted([query, fields]).decode()
+    return json.dumps_sorted([query, body_of(request)]).decode()

@@ -8,6 +8,7 @@ from app.kit.ids import Prefix, is_id
 from app.store import tenants
 from app.store.rows import ALL_TENANTS, Reach
 from app.store.session import Session
+from app.store.tables import TenantRow
 
 
 def missing(kind: str, *, param: str | None = None) -> NotFound:
@@ -41,10 +42,16 @@ async def listed_reach(session: Session, caller: Principal, tenant_id: str | Non
 
 async def named_tenant(session: Session, caller: Principal, tenant_id: str, *, param: str | None = "tenant_id") -> str:
     """The tenant that the caller named, if it may. Raises NotFound."""
+    return (await find_tenant(session, caller, tenant_id, param=param)).id
+
+
+async def find_tenant(session: Session, caller: Principal, tenant_id: str, *, param: str | None = None) -> TenantRow:
+    """As `named_tenant`, its row."""
     known = is_id(tenant_id, "ten") and (caller.is_admin or tenant_id == _home(caller))
-    if not known or await tenants.find(session, tenant_id) is None:
+    found = await tenants.find(session, tenant_id) if known else None
+    if found is None:
         raise missing("tenant", param=param)
-    return tenant_id
+    return found
 
 
 async def owning_tenant(session: Session, caller: Principal, *named: str | None) -> str:

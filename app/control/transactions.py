@@ -5,7 +5,7 @@ for a deadlock or a serialization failure; a FastAPI dependency that yields a se
 After the commit this process's own directory takes in what changed, and only then the client hears
 of it: a key that was revoked here is refused here from the moment of the answer.
 
-Every write of the control plane comes through here, and leaves its line in the audit in the same
+Every write that a caller asks for comes through here, and leaves its line in the audit in the same
 transaction: no resource can forget it.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -46,21 +45,21 @@ class Transactions:
         answer = await self._commit(partial(self._audited, work))
         return answer.response()
 
-    async def commit_once(self, work: Work, body: BaseModel | None = None, *, validate_only: bool = False) -> Response:
+    async def commit_once(self, work: Work, *, validate_only: bool = False) -> Response:
         """As `commit`, for a POST: a repeated Idempotency-Key gets the first answer, and no second effect.
 
         `validate_only`: run it all, with every check the database makes, and roll back: 200.
         """
-        idempotency = idempotency_of(self._context, self._caller, self._request, body)
+        idempotency = idempotency_of(self._context, self._caller, self._request)
         if validate_only:
             return (await self._rehearse(work)).response()
         if idempotency is None:
             return await self.commit(work)
         return await self._commit_once(work, idempotency)
 
-    async def answered_before(self, body: BaseModel | None = None) -> Response | None:
+    async def answered_before(self) -> Response | None:
         """The stored answer of this Idempotency-Key, for work that begins outside of a transaction."""
-        idempotency = idempotency_of(self._context, self._caller, self._request, body)
+        idempotency = idempotency_of(self._context, self._caller, self._request)
         if idempotency is None:
             return None
         async with self._context.store.read() as session:
@@ -107,9 +106,11 @@ class Transactions:
             log.warning("directory_not_refreshed", detail=away.detail)
 
     async def _rehearse(self, work: Work) -> Answer:
+        async def rolled_back(session: Session) -> Answer:
+            raise _RolledBack(await work(session))
+
         try:
-            async with self._context.store.write() as session:
-                raise _RolledBack(await work(session))  # noqa: TRY301 - it is what rolls back
+            return await self._context.store.retry(rolled_back)
         except _RolledBack as done:
             return Answer(200, done.answer.body)
 

@@ -63,9 +63,6 @@ class Rates:
         return picos
 
 
-FREE = Rates()
-
-
 def micros(picos: int) -> int:
     """What a cost takes from a limit: micro-units, rounded up."""
     return -(-picos // PICOS_PER_MICRO)

@@ -69,14 +69,17 @@ def running_sums(
 ) -> dict[Key, RunningSum]:
     """By the `key` of a piece (its period, its first second). `next_day`: where days end, if they are told apart."""
     sums: dict[Key, RunningSum] = {}
+    prices_of = _by_subject(prices)
     for period in periods:
         units = running_units(period.capacity, period.ready_capacity)
-        for start, end in _pieces(period, prices, next_day):
+        own = prices_of.get((period.currency, period.deployment_id, None), [])
+        possible = own + prices_of.get((period.currency, None, period.model), [])
+        for start, end in _pieces(period, possible, next_day):
             amount = units * (end - start)
             found = sums.setdefault(key(period, start), RunningSum())
             found.unit_seconds += amount
             price = price_at(
-                prices,
+                possible,
                 deployment_id=period.deployment_id,
                 model=period.model,
                 currency=period.currency,
@@ -85,6 +88,15 @@ def running_sums(
             if price is not None:
                 found.by_price[price] = found.by_price.get(price, Decimal(0)) + amount
     return sums
+
+
+def _by_subject(prices: Iterable[Price]) -> Mapping[tuple[str, str | None, str | None], list[Price]]:
+    """By currency, and by deployment or else model: others' prices neither count for a period nor cut it."""
+    found: dict[tuple[str, str | None, str | None], list[Price]] = {}
+    for price in prices:
+        model = price.model if price.deployment_id is None else None
+        found.setdefault((price.currency, price.deployment_id, model), []).append(price)
+    return found
 
 
 def _pieces(

@@ -16,7 +16,7 @@ _SCOPES = (Scope.ADMIN, Scope.READ, Scope.WRITE)
 
 
 async def any_admin(session: AsyncSession) -> bool:
-    """Whether some platform key that is neither revoked nor expired exists."""
+    """Whether some admin's key exists that is not revoked and never expires."""
     usable = (
         (literal(str(Scope.ADMIN)) == any_(ApiKeyRow.scopes))
         & ApiKeyRow.revoked_at.is_(None)

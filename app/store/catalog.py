@@ -106,11 +106,10 @@ def _conditions(wanted: CatalogFilter) -> list[ColumnElement[bool]]:
     if wanted.resource:
         found.append(_has(CatalogModelRow.resources, wanted.resource))
     if wanted.plan:
-        found.append(CatalogModelRow.plan_names.contains([wanted.plan]))
+        found.append(_has(CatalogModelRow.plan_names, wanted.plan))
     if wanted.capabilities:
         found.append(CatalogModelRow.capabilities.contains(list(wanted.capabilities)))
-    if wanted.tags:
-        found.append(CatalogModelRow.tags.contains(list(wanted.tags)))
+    found += [_has(CatalogModelRow.tags, tag) for tag in wanted.tags]
     if wanted.parameter_size_gte is not None:
         found.append(CatalogModelRow.parameter_size >= wanted.parameter_size_gte)
     if wanted.parameter_size_lte is not None:

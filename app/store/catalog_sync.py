@@ -126,7 +126,7 @@ def _upsert(rows: list[dict[str, Any]]) -> Any:
 
 def _row(connection: ConnectionRow, model: CatalogModel) -> dict[str, Any]:
     told = {name: getattr(model, name) for name in _CONTENT if hasattr(model, name)}
-    lists = {name: list(told[name]) for name in ("collections", "tags", "capabilities", "resources")}
+    lists = {name: list(told[name]) for name in _LISTS}
     return {
         **{name: _cut(name, value) for name, value in told.items()},
         **lists,

@@ -22,6 +22,7 @@ from sqlalchemy import BigInteger, ColumnElement, Update, func, literal_column, 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.domain.deployment import Status
 from app.domain.operation import ACTIVE, OperationStatus
 from app.kit.clock import monotonic
 from app.kit.secrets import new_secret_text
@@ -178,10 +179,10 @@ async def mark_unreachable(session: AsyncSession, live_nodes: set[str]) -> Seque
         .where(
             DeploymentRow.node_id.is_not(None),
             DeploymentRow.node_id.not_in(live_nodes),
-            DeploymentRow.status.not_in(("unknown", "deleted", "stopped")),
+            DeploymentRow.status.not_in((Status.UNKNOWN, Status.DELETED, Status.STOPPED)),
         )
         .values(
-            status="unknown",
+            status=Status.UNKNOWN,
             status_since=func.now(),
             status_reason="node_unreachable: no Modelport process of the node that runs this model is alive",
             version=DeploymentRow.version + 1,

@@ -23,10 +23,15 @@ log = get_logger(__name__)
 async def listen(dsn: str, wake: Callable[[], None]) -> None:
     """Call `wake` for every notification, for ever; reconnects with backoff and wakes once after it."""
     failures = 0
+
+    def heard() -> None:
+        nonlocal failures
+        failures = 0
+        wake()
+
     while True:
         try:
-            await _listen_once(dsn, wake)
-            failures = 0
+            await _listen_once(dsn, heard)
         except CONNECTION_ERRORS as failure:
             failures += 1
             if failures == 1:

@@ -85,22 +85,21 @@ class Store:
 
 def sqlstate(failure: BaseException) -> str | None:
     """The five characters of a database error, however deep the driver's error is wrapped."""
-    seen: BaseException | None = failure
-    while seen is not None:
-        state = getattr(seen, "sqlstate", None)
-        if isinstance(state, str):
-            return state
-        seen = getattr(seen, "orig", None) or seen.__cause__
-    return None
+    return _told(failure, "sqlstate")
 
 
 def constraint_of(failure: BaseException) -> str | None:
     """The name of the violated constraint, or None."""
+    return _told(failure, "constraint_name")
+
+
+def _told(failure: BaseException, attribute: str) -> str | None:
+    """What the driver's error says there, if it is a text."""
     seen: BaseException | None = failure
     while seen is not None:
-        name = getattr(seen, "constraint_name", None)
-        if isinstance(name, str):
-            return name
+        found = getattr(seen, attribute, None)
+        if isinstance(found, str):
+            return found
         seen = getattr(seen, "orig", None) or seen.__cause__
     return None
 

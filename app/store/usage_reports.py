@@ -17,11 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.kit.ids import created_at
 from app.kit.pagination import PageRequest
 from app.store.rows import ALL_TENANTS, Reach, within
-from app.store.tables import DeploymentPeriodRow, DeploymentRow, UsageHourRow, UsageRecordRow
+from app.store.tables import DeploymentPeriodRow, DeploymentRow, TenantRow, UsageHourRow, UsageRecordRow
 
-SUMS = ("requests", "estimated_requests", "input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
+_COUNTS = ("requests", "estimated_requests", "input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
+SUMS = (*_COUNTS, "unpriced_requests")
 """Whole numbers that a group adds up; `cost` is added beside them."""
-
 
 KEYS = ("tenant_id", "model", "deployment_id", "api_key_id", "day")
 """The columns that may name a group."""
@@ -89,27 +89,35 @@ async def owned(session: AsyncSession, tenant_id: str, deployment_ids: Sequence[
 
 def _of_hours(reach: Reach, wanted: UsageFilter, grouping: Grouping) -> Select[*tuple[Any, ...]]:
     row = UsageHourRow
-    taken = [getattr(row, name) for name in SUMS]
+    taken = [getattr(row, name) for name in _COUNTS]
     return _grouped(row, row.hour, taken, reach, wanted, grouping)
 
 
 def _of_records(reach: Reach, wanted: UsageFilter, grouping: Grouping) -> Select[*tuple[Any, ...]]:
     """A record is one request; what it does not say adds nothing."""
     row = UsageRecordRow
-    counts = [literal(1).label(SUMS[0]), case((row.estimated, 1), else_=0).label(SUMS[1])]
+    counts = [literal(1).label(_COUNTS[0]), case((row.estimated, 1), else_=0).label(_COUNTS[1])]
     return _grouped(
-        row, row.admitted_at, [*counts, *(getattr(row, name) for name in SUMS[2:])], reach, wanted, grouping
+        row, row.admitted_at, [*counts, *(getattr(row, name) for name in _COUNTS[2:])], reach, wanted, grouping
     )
 
 
 def _grouped(
     row: Any, moment: Any, taken: Sequence[Any], reach: Reach, wanted: UsageFilter, grouping: Grouping
 ) -> Select[*tuple[Any, ...]]:
-    """Keys are computed once, in a sub-query, so that the groups are made of what is shown."""
+    """Keys are computed once, in a sub-query, so that the groups are made of what is shown.
+
+    Calls without a price have no currency either: they count with their tenant's, as running time does.
+    """
     keys = _keys(row, moment, reach, grouping)
     named = {one.name for one in keys}
+    priced_in: ColumnElement[Any] = func.nullif(row.currency, "")
+    currency = func.coalesce(priced_in, TenantRow.currency).label("currency")
+    unpriced = case((priced_in.is_(None), taken[0]), else_=0).label("unpriced_requests")
     rows = (
-        select(*keys, func.nullif(row.currency, "").label("currency"), *taken, row.cost)
+        select(*keys, currency, *taken, unpriced, row.cost)
+        .select_from(row)
+        .join(TenantRow, TenantRow.id == row.tenant_id, isouter=True)
         .where(within(row.tenant_id, reach), *_narrowed(row, moment, wanted))
         .subquery()
     )

@@ -7,10 +7,11 @@ from typing import Any
 
 from app.domain.connection import Connection, ProviderKind
 from app.domain.deployment import DeploymentSpec, UpstreamSpec
+from app.domain.tenant import Principal, Scope
 from app.kit import json
 from app.kit.secrets import Keyring
 from app.store import places
-from app.store.tables import ConnectionRow, DeploymentRow
+from app.store.tables import ApiKeyRow, ConnectionRow, DeploymentRow
 
 
 def connection_of(row: ConnectionRow, keyring: Keyring) -> Connection:
@@ -22,6 +23,17 @@ def connection_of(row: ConnectionRow, keyring: Keyring) -> Connection:
         tenant_id=row.tenant_id,
         trusted=row.trusted,
         node_id=row.node_id,
+    )
+
+
+def principal_of(row: ApiKeyRow) -> Principal:
+    """Who calls with this key. Scopes that a newer release has written grant nothing here."""
+    return Principal(
+        tenant_id=row.tenant_id,
+        api_key_id=row.id,
+        scopes=frozenset(scope for scope in Scope if scope in row.scopes),
+        models=None if row.models is None else frozenset(row.models),
+        expires_at=row.expires_at,
     )
 
 

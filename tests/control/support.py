@@ -158,6 +158,9 @@ async def make_world(store: Store, keyring: Keyring, *more: Provider, policy: Ad
     async def readiness() -> Readiness:
         return Readiness(ready=True, database="ok")
 
+    async def metrics() -> bytes:
+        return b""
+
     context = ControlContext(
         settings=replace(Settings(), security=SecuritySettings(admin_key=ADMIN_KEY)),
         node_id=new_id("nod"),
@@ -169,6 +172,7 @@ async def make_world(store: Store, keyring: Keyring, *more: Provider, policy: Ad
         open_connection=open_connection,
         refresh_directory=refresh,
         readiness=readiness,
+        metrics=metrics,
     )
     return World(store, keyring, context, create_control_app(lambda: context), refreshed)
 

@@ -46,6 +46,13 @@ async def test_two_authorization_headers_are_no_key(world: World) -> None:
     error_of(await world.client(None).get(ME, headers=headers), 401)
 
 
+async def test_a_scope_that_a_newer_release_has_written_grants_nothing(world: World, tenant_id: str) -> None:
+    key = await world.key(tenant_id, Scope.READ)
+    async with world.store.write() as session:
+        await session.execute(update(ApiKeyRow).values(scopes=["read", "clairvoyance"]))
+    assert (await ask(world, key)).json()["scopes"] == ["read"]
+
+
 async def test_wrong_secret_revoked_expired_and_past_overlap_are_that_401_too(world: World, tenant_id: str) -> None:
     good = await world.key(tenant_id, Scope.READ)
     assert (await ask(world, good)).status_code == 200

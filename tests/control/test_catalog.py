@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import httpx
@@ -77,6 +77,7 @@ QWEN = CatalogModel(
         },
     ),
     capabilities=("deploy", "function_call"),
+    tags=("license=apache-2.0", "lang=zh"),
     parameter_size=8000,
     raw={"of": "the platform"},
 )
@@ -136,7 +137,9 @@ async def test_where_can_i_run_it_is_one_call(shop: Fixture) -> None:
         ({"q": "':*&|!("}, []),
         ({"task": "Embedding"}, ["BAAI/bge-m3"]),
         ({"series": "qwen"}, ["qwen3-8b"]),
-        ({"plan": "ptu"}, ["qwen3-8b"]),
+        ({"plan": "PTU"}, ["qwen3-8b"]),
+        ({"tag": ["LICENSE=Apache-2.0", "lang=zh"]}, ["qwen3-8b"]),
+        ({"tag": ["license=apache-2.0", "lang=en"]}, []),
         ({"capability": ["deploy", "function_call"]}, ["qwen3-8b"]),
         ({"parameter_size_gte": 560, "parameter_size_lte": 7999}, ["BAAI/bge-m3"]),
         ({"sort": "parameter_size"}, ["BAAI/bge-m3", "qwen3-8b"]),
@@ -186,6 +189,17 @@ async def test_ids_stay_and_what_is_gone_goes(shop: Fixture) -> None:
     assert left["id"] == before["qwen3-8b"]
     assert (await shop.client.get(f"{CATALOG}/{left['id']}")).json() == left
     error_of(await shop.client.get(f"{CATALOG}/{before['BAAI/bge-m3']}"), 404)
+
+
+async def test_labels_change_whatever_the_catalog_says_meanwhile(shop: Fixture) -> None:
+    """They are only ours: what was deployed once is not checked anew for them."""
+    wish = deployment_body(connection="shelf", plan="mu", template="MU1", capacity={"units": 8})
+    path = f"/api/v1/deployments/{(await made(shop.client, '/api/v1/deployments', wish))['id']}"
+    shop.shelf.shown = [replace(QWEN, plans=(Plan("ptu", capacity_form="tpm"),), templates=())]
+    await _read_again(shop)
+    answer = await shop.client.patch(path, json={"labels": {"team": "a"}, "max_concurrency": 3, "plan": "mu"})
+    assert (answer.status_code, answer.json()["labels"]) == (200, {"team": "a"})
+    error_of(await shop.client.patch(path, json={"labels": {}, "capacity": {"units": 16}}), 400, "unknown_plan")
 
 
 async def test_a_platform_that_is_down_is_told_and_hides_nothing(shop: Fixture) -> None:

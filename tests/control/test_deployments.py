@@ -6,8 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
+from app.store import names
+from app.store.session import Session
 from app.store.tables import ChangeRow, DeploymentRow, NameRow, OperationRow
 from app.store.values import spec_of
 from tests.control.support import World, deployment_body, error_of, made
@@ -83,6 +85,23 @@ async def test_validate_only_makes_every_check_and_changes_nothing(world: World,
     assert [one["name"] for one in (await writer.get(PATH)).json()["data"]] == ["taken"]
     async with world.store.read() as session:
         assert (await session.scalar(select(func.count()).select_from(NameRow))) == 1
+
+
+async def test_a_rehearsal_that_a_deadlock_ends_begins_again(
+    writer: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, tries = names.take, []
+
+    async def deadlocked_once(session: Session, **values: Any) -> None:
+        tries.append(values)
+        if len(tries) == 1:
+            await session.execute(text("DO $$ BEGIN RAISE deadlock_detected; END $$"))
+        await take(session, **values)
+
+    monkeypatch.setattr(names, "take", deadlocked_once)
+    answer = await writer.post(PATH, json=deployment_body(), params={"validate_only": "true"})
+    assert (answer.status_code, len(tries)) == (200, 2)
+    assert (await writer.get(PATH)).json()["data"] == []
 
 
 async def test_the_provider_refuses_what_its_platform_cannot_do_before_anything_is_written(

@@ -111,6 +111,19 @@ async def test_sums_are_exact_in_every_grouping(world: World, tenant_id: str) ->
         assert [(one["model"], one["requests"], one["unit_hours"]) for one in narrow] == [("b", 3, "0")]
 
 
+async def test_calls_without_a_price_count_with_their_tenants_currency(world: World, tenant_id: str) -> None:
+    """One row for what a model took, whether or not somebody had said what it costs, with its running time."""
+    unpriced = [record(tenant_id, cost=None, currency=None) for _ in range(2)]
+    gone = record(new_id("ten"), model="of the gone", cost=None, currency=None)
+    await keep(world.store, record(tenant_id, cost=Decimal(3)), *unpriced, gone)
+    await ran(world, tenant_id, utc_now() - HOUR, utc_now() - HOUR / 2)
+    for aligned in ({}, {"from": rfc3339(utc_now() - HOUR - timedelta(minutes=7, seconds=3))}):
+        left, whole = await got(world.admin, group_by="model", **aligned)
+        assert (whole["requests"], whole["unpriced_requests"], whole["unit_hours"]) == (3, 2, "1")
+        assert (whole["currency"], whole["cost"], whole["total_cost"]) == ("USD", "3", "3")
+        assert (left["model"], left["currency"], left["unpriced_requests"]) == ("of the gone", None, 1)
+
+
 async def test_days_are_the_tenants_and_follow_its_clock(world: World, tenant_id: str) -> None:
     """On 29 March 2026 clocks in Berlin go forward: 22:30 UTC before it is 23:30, after it half past midnight."""
     await world.admin.patch(f"/api/v1/tenants/{tenant_id}", json={"time_zone": "Europe/Berlin"})

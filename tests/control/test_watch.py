@@ -15,6 +15,7 @@ from sqlalchemy import func, update
 from app.control.app import create_control_app
 from app.control.deployments.watch import Pace, Watchers
 from app.domain.tenant import Scope
+from app.errors import StoreUnavailable
 from app.kit import json
 from app.store.tables import ApiKeyRow, DeploymentRow
 from tests.control.support import World, connection_body, deployment_body, error_of, made
@@ -113,6 +114,26 @@ async def test_a_revoked_key_ends_the_stream(world: World, key: str, deployment:
             await session.execute(update(ApiKeyRow).values(revoked_at=func.now()))
         with pytest.raises(EOFError):
             await next_event(lines)
+
+
+async def test_a_database_that_is_away_ends_the_stream(
+    world: World,
+    key: str,
+    deployment: dict[str, Any],
+    log_lines: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That is no defect of ours, however many are watching: the client asks again."""
+
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable("The database is away.")
+
+    async with serving(world) as url, watching(url, key, deployment["id"]) as lines:
+        await next_event(lines)
+        monkeypatch.setattr("app.store.deployments.version", away)
+        with pytest.raises(EOFError):
+            await next_event(lines)
+    assert [line["event"] for line in log_lines if line["level"] == "error"] == []
 
 
 async def test_a_stream_ends_after_its_limit(world: World, key: str, deployment: dict[str, Any]) -> None:

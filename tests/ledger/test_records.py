@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.domain.metering import Batch, Counted, CounterKey, Subject
-from app.domain.prices import FREE, MOST_PICOS, micros, money
+from app.domain.prices import MOST_PICOS, Rates, micros, money
 from app.domain.usage import Outcome, Rule
 from app.kit.ids import created_at, created_ms, new_id
 from app.ledger.records import Settled, Terms, encode_admitted, encode_settled, line
@@ -25,7 +25,7 @@ def ended(request_id: str, picos: int | None = None, *, served: str | None = Non
 
 
 def written(subject: Subject, end: Settled, counted: tuple[Counted, ...] = (), marks: str | None = None) -> Batch:
-    terms = Terms(subject, "USD", FREE, Rule.ESTIMATE, counted)
+    terms = Terms(subject, "USD", Rates(), Rule.ESTIMATE, counted)
     admitted = encode_admitted((end.request_id, None, 12, 40, marks, 7))
     return Batch([line(end.request_id, terms.columns(), admitted, encode_settled(tuple(end)))], {7: counted})
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.deployment import UpstreamSpec
 from app.kit.ids import new_id
 from app.kit.secrets import ApiKey, Keyring, new_api_key
-from app.store import changes
+from app.store import changes, claims
 from app.store.changes import ChangeKind
 from app.store.peppers import Peppers
 from app.store.session import Store
@@ -156,4 +156,4 @@ async def change_in(session: AsyncSession, table: type[Any], identifier: str, **
     versioned = {**values, "version": table.version + 1}
     await session.execute(update(table).where(table.id == identifier).values(**versioned))
     await changes.record(session, KINDS[table], identifier)
-    return await changes.current_xid(session)
+    return (await session.execute(select(claims.this_transaction()))).scalar_one()

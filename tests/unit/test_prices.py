@@ -8,7 +8,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.prices import FREE, MOST_PICOS, Price, micros, money, price_at, running_cost
+from app.domain.prices import MOST_PICOS, Price, Rates, micros, money, price_at, running_cost
 
 RATES = st.decimals(min_value=0, max_value=1000, places=6)
 TOKENS = st.integers(0, 10**9)
@@ -41,7 +41,7 @@ def test_against_limits_a_cost_counts_in_whole_micro_units_and_never_less(picos:
 
 def test_what_is_free_takes_nothing_from_a_budget() -> None:
     """BerriAI/litellm#10973."""
-    assert micros(FREE.cost_picos(1000, 1000)) == 0
+    assert micros(Rates().cost_picos(1000, 1000)) == 0
 
 
 def test_a_call_that_failed_before_content_does_not_pay_for_the_request() -> None:

@@ -117,3 +117,21 @@ def test_parts_of_a_unit_count_as_a_whole_one_against_limits() -> None:
     assert taken(Metric.COST_PER_HOUR, half, price("0.000001")) == 1
     assert taken(Metric.COST_PER_HOUR, half, None) == 0
     assert taken(Metric.DEPLOYMENTS, Standing("dep_1", "elastic", "m", None, counts=False), None) == 0
+
+
+def test_what_others_cost_does_not_cut_a_period() -> None:
+    """However many prices there are, a period is taken apart by those alone that may count for it."""
+    others = [
+        *(price("9", since, model="other") for since in range(1, 60)),
+        *(price("9", since, deployment_id="dep_2") for since in range(1, 60)),
+        *(Price(f"cny_{since}", "CNY", since, model="m") for since in range(1, 60)),
+    ]
+    pieces: list[int] = []
+
+    def noted(_: Period, second: int) -> Key:
+        pieces.append(second)
+        return ()
+
+    found = running_sums([period(0, HOUR)], [price("2"), price("5", 1800, deployment_id="dep_1"), *others], key=noted)
+    assert pieces == [0, 1800]
+    assert found[()].cost == Decimal("3.5")

@@ -45,7 +45,7 @@ Rotate = Annotated[ApiKeyRotate, json_body(ApiKeyRotate, optional=True)]
 async def create_api_key(caller: Writer, tenant_id: TenantPath, body: Create, context: Context, tx: Tx) -> Response:
     """Make a key. Its secret is in this answer only."""
     work = partial(service.create, context=context, caller=caller, tenant_id=tenant_id, body=body)
-    return await tx.commit_once(work, body)
+    return await tx.commit_once(work)
 
 
 @router.get("", response_model=ApiKeyList)
@@ -84,4 +84,4 @@ async def rotate_api_key(
 ) -> Response:
     """Give a key a new secret; the old one works for `overlap_seconds` more."""
     work = partial(service.rotate, context=context, caller=caller, tenant_id=tenant_id, key_id=key_id, body=body)
-    return await tx.commit_once(work, body)
+    return await tx.commit_once(work)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from app.control.catalog_view import CatalogModelRead
+from app.control.catalog_view import CatalogModelRead, fields_of
 from app.control.fields import Listing, Printable, ReadModel, TenantPageQuery, Time
 from app.store.catalog import CatalogFilter
 from app.store.tables import CatalogModelRow, CatalogSyncRow, ConnectionRow
@@ -68,9 +68,8 @@ class CatalogEntryRead(CatalogModelRead):
 
     @classmethod
     def of_row(cls, row: CatalogModelRow, connection: str) -> CatalogEntryRead:
-        known = {name: getattr(row, name) for name in CatalogModelRead.model_fields if name != "model"}
         return cls(
-            **{**known, "model": row.name},
+            **fields_of(row),
             id=row.id,
             connection=connection,
             connection_id=row.connection_id,

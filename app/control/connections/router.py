@@ -47,7 +47,7 @@ async def create_connection(
 ) -> Response:
     """Register an account on a platform. Nothing is called; use `check` to try it."""
     work = partial(service.create, context=context, caller=caller, body=body, tenant_id=query.tenant_id)
-    return await tx.commit_once(work, body, validate_only=query.validate_only)
+    return await tx.commit_once(work, validate_only=query.validate_only)
 
 
 @router.get("", response_model=ConnectionList)
@@ -88,7 +88,7 @@ async def delete_connection(
 
 @router.post("/{connection_id}/check", response_model=CheckRead)
 async def check_connection(
-    caller: Writer, connection_id: ConnectionPath, body: Nothing, context: Context, tx: Tx
+    caller: Writer, connection_id: ConnectionPath, _body: Nothing, context: Context, tx: Tx
 ) -> Response:
     """Make one harmless call with its credentials: 200 whatever the platform says; `ok` tells.
 
@@ -97,11 +97,11 @@ async def check_connection(
     async with context.store.read() as session:
         row = await usable_connection(session, context, caller, connection_id)
     check_manager(caller, row)
-    earlier = await tx.answered_before(body)
+    earlier = await tx.answered_before()
     if earlier is not None:
         return earlier
     result = await platform.check(context, row)
-    return await tx.commit_once(partial(platform.record_check, row=row, result=result), body)
+    return await tx.commit_once(partial(platform.record_check, row=row, result=result))
 
 
 @router.get(

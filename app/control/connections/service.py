@@ -15,6 +15,7 @@ from app.control.links import location_of
 from app.control.preconditions import check_if_match
 from app.control.tenancy import listed_reach, missing, owning_tenant_or_platform, reach_label, reach_of
 from app.control.usable import check_manager, may_manage, may_use, usable_connection
+from app.domain.connection import ConnectionStatus
 from app.domain.tenant import Principal
 from app.errors import InvalidRequest
 from app.kit.ids import new_id
@@ -127,7 +128,7 @@ def _update_values(
         values["credentials_sealed"] = accounts.sealed_credentials(
             context, given["credentials"], connection_id=row.id, tenant_id=row.tenant_id
         )
-        values |= {"status": "unchecked", "status_reason": None, "throttled_until": None}
+        values |= {"status": ConnectionStatus.UNCHECKED, "status_reason": None, "throttled_until": None}
     if "settings" in given:
         values |= _settings_values(context, caller, row, body)
     return values
@@ -149,4 +150,9 @@ def _settings_values(
             code="credentials_required",
         )
     accounts.check_addresses(context, provider, settings, trusted=caller.is_admin)
-    return {"settings": settings, "trusted": caller.is_admin, "status": "unchecked", "status_reason": None}
+    return {
+        "settings": settings,
+        "trusted": caller.is_admin,
+        "status": ConnectionStatus.UNCHECKED,
+        "status_reason": None,
+    }

@@ -13,12 +13,11 @@ from typing import Any
 
 from app.control.answers import Answer, resource
 from app.control.context import ControlContext
-from app.control.deployments import allowance
 from app.control.deployments import spec as specs
 from app.control.deployments.schemas import Adopt
 from app.control.deployments.service import lock
 from app.control.deployments.views import DeploymentRead
-from app.control.deployments.wishes import begin, is_given_up, standing_of
+from app.control.deployments.wishes import begin, begin_new, is_given_up
 from app.control.links import location_of
 from app.control.platform_calls import call
 from app.control.tenancy import missing, owning_tenant
@@ -27,12 +26,12 @@ from app.domain.operation import OperationType
 from app.domain.ownership import Holder
 from app.domain.tenant import Principal
 from app.errors import Conflict, InvalidRequest, NotFound
-from app.kit.ids import is_id, new_id
+from app.kit.ids import is_id
 from app.providers.base import Discovered
-from app.store import changes, clock, connections, deployments, events, names, operations
+from app.store import clock, connections, deployments
 from app.store.deployments import Found
 from app.store.session import Session
-from app.store.tables import ConnectionRow, DeploymentRow
+from app.store.tables import ConnectionRow
 
 
 def check_body(body: Adopt) -> None:
@@ -76,14 +75,9 @@ async def adopt(
 async def _import(
     session: Session, context: ControlContext, owner: str, connection: ConnectionRow, body: Adopt, found: Discovered
 ) -> Answer:
-    row = _new_row(context, owner, connection, body, found)
-    await allowance.check(session, owner, standing_of(row))
-    await names.take(session, tenant_id=owner, name=row.name, kind="deployment", resource_id=row.id)
-    await deployments.create(session, row)
-    assert row.operation_id is not None  # noqa: S101 - _new_row gave it one
-    await operations.create(session, row, operation_id=row.operation_id, type_=OperationType.ADOPT)
-    events.add_event(session, row, "adopt_requested", f"Adopted from {connection.name}.", _event_data(found))
-    await changes.record(session, "deployment", row.id)
+    row = specs.new_row(context, owner, connection, _spec(body, found), labels=body.labels, **_observed(found))
+    seen = {"external_id": found.external_id, "provider_status": found.provider_status}
+    await begin_new(session, row, OperationType.ADOPT, f"Adopted from {connection.name}.", seen)
     location = location_of(context, f"/api/v1/deployments/{row.id}")
     return resource(DeploymentRead.of(Found(row, connection.name)), 201, location=location)
 
@@ -124,27 +118,6 @@ def _already_adopted(holder: Holder) -> Conflict:
     )
 
 
-def _new_row(
-    context: ControlContext, tenant_id: str, connection: ConnectionRow, body: Adopt, found: Discovered
-) -> DeploymentRow:
-    deployment_id = new_id("dep")
-    spec = _spec(body, found)
-    return DeploymentRow(
-        id=deployment_id,
-        tenant_id=tenant_id,
-        connection_id=connection.id,
-        provider=connection.provider,
-        node_id=connection.node_id,
-        name=spec.name,
-        model=spec.model,
-        **specs.columns_of(spec),
-        labels=body.labels,
-        provider_options_sealed=specs.sealed_options(context, spec, deployment_id=deployment_id, tenant_id=tenant_id),
-        operation_id=new_id("op"),
-        **_observed(found),
-    )
-
-
 def _spec(body: Adopt, found: Discovered) -> DeploymentSpec:
     """What was wished, as far as the platform shows it; a model that it does not name is called as the resource."""
     assert body.name is not None  # noqa: S101 - `check_body`
@@ -174,7 +147,3 @@ def _observed(found: Discovered) -> dict[str, Any]:
         "provider_status": found.provider_status[:256],
         "raw": dict(found.raw),
     }
-
-
-def _event_data(found: Discovered) -> dict[str, Any]:
-    return {"external_id": found.external_id, "provider_status": found.provider_status}

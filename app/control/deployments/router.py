@@ -59,7 +59,7 @@ async def create_deployment(
 ) -> Response:
     """Ask for a deployment. Answers at once with status `pending`; follow `operation_id`, or watch."""
     work = partial(service.create, context=context, caller=caller, body=body, tenant_id=query.tenant_id)
-    return await tx.commit_once(work, body, validate_only=query.validate_only)
+    return await tx.commit_once(work, validate_only=query.validate_only)
 
 
 @router.get("", response_model=DeploymentList)
@@ -107,38 +107,38 @@ async def scale_deployment(
 ) -> Response:
     """Ask for another size. Replaces a create, scale or update that is still running."""
     work = partial(service.scale, context=context, caller=caller, deployment_id=deployment_id, body=body)
-    return await tx.commit_once(work, body, validate_only=query.validate_only)
+    return await tx.commit_once(work, validate_only=query.validate_only)
 
 
 @router.post("/{deployment_id}/start", status_code=202, response_model=DeploymentRead, responses={429: {}, 501: {}})
 async def start_deployment(
-    caller: Writer, deployment_id: DeploymentPath, body: Nothing, context: Context, tx: Tx
+    caller: Writer, deployment_id: DeploymentPath, _body: Nothing, context: Context, tx: Tx
 ) -> Response:
     """Ask to start. A running deployment stays so; a failed create is tried again."""
-    return await _act(OperationType.START, caller, deployment_id, body, context, tx)
+    return await _act(OperationType.START, caller, deployment_id, context, tx)
 
 
 @router.post("/{deployment_id}/stop", status_code=202, response_model=DeploymentRead, responses={501: {}})
 async def stop_deployment(
-    caller: Writer, deployment_id: DeploymentPath, body: Nothing, context: Context, tx: Tx
+    caller: Writer, deployment_id: DeploymentPath, _body: Nothing, context: Context, tx: Tx
 ) -> Response:
     """Ask to stop: no new requests, then the open ones end, then it stops. A stopped one stays so."""
-    return await _act(OperationType.STOP, caller, deployment_id, body, context, tx)
+    return await _act(OperationType.STOP, caller, deployment_id, context, tx)
 
 
 @router.post("/{deployment_id}/restart", status_code=202, response_model=DeploymentRead, responses={429: {}, 501: {}})
 async def restart_deployment(
-    caller: Writer, deployment_id: DeploymentPath, body: Nothing, context: Context, tx: Tx
+    caller: Writer, deployment_id: DeploymentPath, _body: Nothing, context: Context, tx: Tx
 ) -> Response:
     """Ask to stop and start again."""
-    return await _act(OperationType.RESTART, caller, deployment_id, body, context, tx)
+    return await _act(OperationType.RESTART, caller, deployment_id, context, tx)
 
 
 @router.post("/{deployment_id}/resolve", response_model=DeploymentRead, responses={429: {}})
 async def resolve_deployment(caller: Writer, deployment_id: DeploymentPath, body: Resolution, tx: Tx) -> Response:
     """Say what became of a create whose outcome Modelport could not find out."""
     work = partial(lifecycle.resolve, caller=caller, deployment_id=deployment_id, body=body)
-    return await tx.commit_once(work, body)
+    return await tx.commit_once(work)
 
 
 @router.get("/{deployment_id}/events", response_model=EventList)
@@ -184,7 +184,7 @@ async def adopt_resource(
     async with context.store.read() as session:
         connection = await usable_connection(session, context, caller, connection_id)
     check_manager(caller, connection)
-    earlier = None if query.validate_only else await tx.answered_before(body)
+    earlier = None if query.validate_only else await tx.answered_before()
     if earlier is not None:
         return earlier
     found = await adoption.look(context, connection, body.external_id)
@@ -197,11 +197,9 @@ async def adopt_resource(
         found=found,
         tenant_id=query.tenant_id,
     )
-    return await tx.commit_once(work, body, validate_only=query.validate_only)
+    return await tx.commit_once(work, validate_only=query.validate_only)
 
 
-async def _act(
-    type_: OperationType, caller: Writer, deployment_id: str, body: NoFields, context: Context, tx: Tx
-) -> Response:
+async def _act(type_: OperationType, caller: Writer, deployment_id: str, context: Context, tx: Tx) -> Response:
     work = partial(lifecycle.act, context=context, caller=caller, deployment_id=deployment_id, type_=type_)
-    return await tx.commit_once(work, body)
+    return await tx.commit_once(work)

@@ -18,7 +18,7 @@ from app.control.deployments import allowance, knowledge
 from app.control.deployments import spec as specs
 from app.control.deployments.schemas import DeploymentCreate, DeploymentQuery, DeploymentUpdate, Scale
 from app.control.deployments.views import DeploymentRead, EventRead
-from app.control.deployments.wishes import begin, check_changeable, standing_of
+from app.control.deployments.wishes import begin, begin_new, check_changeable, standing_of
 from app.control.fields import PageQuery
 from app.control.links import location_of
 from app.control.preconditions import check_if_match
@@ -27,10 +27,8 @@ from app.domain.deployment import DeploymentSpec, Status, Wanted
 from app.domain.operation import OperationType
 from app.domain.tenant import Principal
 from app.errors import InvalidRequest
-from app.kit.ids import new_id
 from app.kit.pagination import cut, page_request
-from app.providers.base import Provider
-from app.store import changes, connections, deployments, events, names, operations
+from app.store import changes, connections, deployments, events
 from app.store.deployments import Found
 from app.store.rows import revise
 from app.store.session import Session
@@ -53,14 +51,9 @@ async def create(
     spec = specs.spec_from(body)
     specs.check(context, connection, spec)
     await knowledge.check_create(session, context, connection, spec)
-    row = _new_row(context, owner, connection, spec, body)
-    await allowance.check(session, owner, standing_of(row))
-    await names.take(session, tenant_id=owner, name=row.name, kind="deployment", resource_id=row.id)
-    await deployments.create(session, row)
-    assert row.operation_id is not None  # noqa: S101 - _new_row gave it one
-    await operations.create(session, row, operation_id=row.operation_id, type_=OperationType.CREATE)
-    events.add_event(session, row, "create_requested", f"Asked for '{row.model}' on {connection.name}.")
-    await changes.record(session, "deployment", row.id)
+    columns = {"labels": body.labels, "max_concurrency": body.max_concurrency}
+    row = specs.new_row(context, owner, connection, spec, **columns, wanted=Wanted.RUNNING, status=Status.PENDING)
+    await begin_new(session, row, OperationType.CREATE, f"Asked for '{row.model}' on {connection.name}.")
     location = location_of(context, f"/api/v1/deployments/{row.id}")
     return resource(DeploymentRead.of(Found(row, connection.name)), 201, location=location)
 
@@ -117,22 +110,19 @@ async def update(
     row = found.row
     check_if_match(request, row.version)
     check_changeable(row)
+    provider = context.registry.get(row.provider)
     stored = spec_of(row, context.keyring)
-    wished = _with_options(specs.changed_spec(context, row, body), body)
-    provider = await _check_change(session, context, row, wished, body.model_fields_set)
-    old, new = specs.columns_of(stored), specs.columns_of(wished)
+    wished = specs.changed_spec(stored, body)
     ours = {name: getattr(body, name) for name in _OURS & body.model_fields_set}
     ours = {name: value for name, value in ours.items() if value != getattr(row, name)}
-    type_ = specs.kind_of_change(provider, old, new)
-    if wished.provider_options != stored.provider_options:
-        type_ = OperationType.UPDATE
-        new["provider_options_sealed"] = specs.sealed_options(
-            context, wished, deployment_id=row.id, tenant_id=row.tenant_id
-        )
+    type_ = specs.kind_of_change(provider, stored, wished)
     if type_ is not None:
+        await _check_change(session, context, row, wished, body.model_fields_set)
         specs.require_verb(provider, type_)
         await allowance.check(session, row.tenant_id, replace(standing_of(row), capacity=wished.capacity))
-        row = await begin(session, row, type_, "A changed specification was asked for.", {**new, **ours})
+        sealed = specs.sealed_options(context, wished, deployment_id=row.id, tenant_id=row.tenant_id)
+        values = {**specs.columns_of(wished), "provider_options_sealed": sealed, **ours}
+        row = await begin(session, row, type_, "A changed specification was asked for.", values)
     elif ours:
         row = await revise(session, row, ours)
         await changes.record(session, "deployment", row.id)
@@ -145,9 +135,9 @@ async def scale(
     found = await lock(session, caller, deployment_id)
     row = found.row
     check_changeable(row)
-    wished = specs.scaled_spec(context, row, body.capacity, body.provider_options)
-    provider = await _check_change(session, context, row, wished, body.model_fields_set)
-    specs.require_verb(provider, OperationType.SCALE)
+    wished = specs.scaled_spec(spec_of(row, context.keyring), body)
+    await _check_change(session, context, row, wished, body.model_fields_set)
+    specs.require_verb(context.registry.get(row.provider), OperationType.SCALE)
     await allowance.check(session, row.tenant_id, replace(standing_of(row), capacity=wished.capacity))
     values = {
         "capacity": dict(body.capacity),
@@ -159,14 +149,13 @@ async def scale(
 
 async def _check_change(
     session: Session, context: ControlContext, row: DeploymentRow, wished: DeploymentSpec, asked: set[str]
-) -> Provider:
+) -> None:
     """All checks of a changed spec: the platform's, and what the catalog knows. `asked`: the body's fields."""
     connection = await _connection_of(session, row)
     with _forgiving(row, asked):
         specs.check(context, connection, wished)
     with _forgiving(row, asked):
         await knowledge.check_fit(session, connection, wished)
-    return context.registry.get(row.provider)
 
 
 @contextmanager
@@ -181,13 +170,6 @@ def _forgiving(row: DeploymentRow, asked: set[str]) -> Iterator[None]:
             raise
 
 
-def _with_options(spec: DeploymentSpec, body: DeploymentUpdate) -> DeploymentSpec:
-    """With a PATCH's provider options over those given before."""
-    if "provider_options" not in body.model_fields_set:
-        return spec
-    return replace(spec, provider_options={**spec.provider_options, **body.provider_options})
-
-
 async def _connection(session: Session, context: ControlContext, tenant_id: str, name_or_id: str) -> ConnectionRow:
     """The connection that the tenant means and may use. Raises NotFound."""
     row = await connections.find_for_use(session, tenant_id, name_or_id)
@@ -199,28 +181,6 @@ async def _connection(session: Session, context: ControlContext, tenant_id: str,
 async def _connection_of(session: Session, row: DeploymentRow) -> ConnectionRow:
     """A deployment's own connection, whether or not its tenant may still begin to use it."""
     return await session.get_one(ConnectionRow, row.connection_id)
-
-
-def _new_row(
-    context: ControlContext, tenant_id: str, connection: ConnectionRow, spec: DeploymentSpec, body: DeploymentCreate
-) -> DeploymentRow:
-    deployment_id = new_id("dep")
-    return DeploymentRow(
-        id=deployment_id,
-        tenant_id=tenant_id,
-        connection_id=connection.id,
-        provider=connection.provider,
-        node_id=connection.node_id,
-        name=spec.name,
-        model=spec.model,
-        **specs.columns_of(spec),
-        labels=body.labels,
-        max_concurrency=body.max_concurrency,
-        provider_options_sealed=specs.sealed_options(context, spec, deployment_id=deployment_id, tenant_id=tenant_id),
-        wanted=Wanted.RUNNING,
-        operation_id=new_id("op"),
-        status=Status.PENDING,
-    )
 
 
 def _amounts(body: Scale) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from app.control.context import ControlContext
-from app.control.deployments.schemas import DeploymentCreate, DeploymentUpdate
+from app.control.deployments.schemas import DeploymentCreate, DeploymentUpdate, Scale
 from app.domain.deployment import DeploymentSpec
 from app.domain.operation import OperationType
+from app.kit.ids import new_id
 from app.providers.base import Provider, unsupported
 from app.store.tables import ConnectionRow, DeploymentRow
-from app.store.values import connection_of, sealed_provider_options, spec_of
+from app.store.values import connection_of, sealed_provider_options
 
 _SPEC_COLUMNS = ("plan", "template", "capacity", "served_names", "resources", "engine", "lora_adapters")
 
@@ -46,23 +46,23 @@ def columns_of(spec: DeploymentSpec) -> dict[str, Any]:
     }
 
 
-def changed_spec(context: ControlContext, row: DeploymentRow, body: DeploymentUpdate) -> DeploymentSpec:
-    """The stored spec with what a PATCH gives in its place."""
+def changed_spec(stored: DeploymentSpec, body: DeploymentUpdate) -> DeploymentSpec:
+    """The stored spec with what a PATCH gives in its place; provider options go over those given before."""
     sent = body.model_dump(mode="json", exclude_none=True, include=body.model_fields_set)
     given: dict[str, Any] = {name: sent.get(name) for name in _SPEC_COLUMNS if name in body.model_fields_set}
     for name in {"served_names", "lora_adapters"} & given.keys():
         given[name] = tuple(given[name])
     if "engine" in given:
         given["engine"] = _without_empty(given["engine"])
-    return replace(spec_of(row, context.keyring), **given)
+    if "provider_options" in body.model_fields_set:
+        given["provider_options"] = {**stored.provider_options, **body.provider_options}
+    return replace(stored, **given)
 
 
-def scaled_spec(
-    context: ControlContext, row: DeploymentRow, capacity: Mapping[Any, float], options: Mapping[str, Any]
-) -> DeploymentSpec:
+def scaled_spec(stored: DeploymentSpec, body: Scale) -> DeploymentSpec:
     """The stored spec with a new capacity and more provider options."""
-    stored = spec_of(row, context.keyring)
-    return replace(stored, capacity=dict(capacity), provider_options={**stored.provider_options, **options})
+    options = {**stored.provider_options, **body.provider_options}
+    return replace(stored, capacity=dict(body.capacity.items()), provider_options=options)
 
 
 def sealed_options(
@@ -73,11 +73,29 @@ def sealed_options(
     )
 
 
-def check(context: ControlContext, connection: ConnectionRow, spec: DeploymentSpec) -> Provider:
+def new_row(
+    context: ControlContext, tenant_id: str, connection: ConnectionRow, spec: DeploymentSpec, **columns: Any
+) -> DeploymentRow:
+    """A new deployment, with the id of its first operation; `columns` are those that a spec does not have."""
+    deployment_id = new_id("dep")
+    return DeploymentRow(
+        id=deployment_id,
+        tenant_id=tenant_id,
+        connection_id=connection.id,
+        provider=connection.provider,
+        node_id=connection.node_id,
+        name=spec.name,
+        model=spec.model,
+        **columns_of(spec),
+        provider_options_sealed=sealed_options(context, spec, deployment_id=deployment_id, tenant_id=tenant_id),
+        operation_id=new_id("op"),
+        **columns,
+    )
+
+
+def check(context: ControlContext, connection: ConnectionRow, spec: DeploymentSpec) -> None:
     """The provider's own checks, without I/O. Raises InvalidRequest or NotSupported."""
-    provider = context.registry.get(connection.provider)
-    provider.validate(connection_of(connection, context.keyring), spec)
-    return provider
+    context.registry.get(connection.provider).validate(connection_of(connection, context.keyring), spec)
 
 
 def require_verb(provider: Provider, type_: OperationType) -> None:
@@ -86,12 +104,11 @@ def require_verb(provider: Provider, type_: OperationType) -> None:
         raise unsupported(provider, type_.value)
 
 
-def kind_of_change(provider: Provider, old: Mapping[str, Any], new: Mapping[str, Any]) -> OperationType | None:
-    """Which operation leads from one spec's columns to another's; a new size alone may be a scale."""
-    changed = {name for name in new if new[name] != old[name]}
-    if not changed:
+def kind_of_change(provider: Provider, stored: DeploymentSpec, wished: DeploymentSpec) -> OperationType | None:
+    """Which operation leads from one to the other, None where they say the same; a new size alone may be a scale."""
+    if wished == stored:
         return None
-    if changed == {"capacity"} and provider.capabilities.scale:
+    if wished == replace(stored, capacity=wished.capacity) and provider.capabilities.scale:
         return OperationType.SCALE
     return OperationType.UPDATE
 

@@ -5,7 +5,8 @@
 
 The version is polled; no session is held in between. A comment goes out while nothing happens, so
 that proxies keep the stream open, and the key is checked again: a revoked one ends the stream. The
-stream ends when the deployment is gone and after an hour; the client then asks again.
+stream ends when the deployment is gone, when the database is away, and after an hour; the client then
+asks again, and is told why.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from app.control.context import ControlContext
 from app.control.deployments.views import DeploymentRead
 from app.control.tenancy import reach_of
 from app.domain.tenant import Principal, Scope
-from app.errors import GatewayError, Unavailable
+from app.errors import GatewayError, StoreUnavailable, Unavailable
 from app.kit.clock import Monotonic, monotonic
 from app.store import deployments
 
@@ -99,13 +100,16 @@ async def _events(
 async def _changed(
     context: ControlContext, caller: Principal, deployment_id: str, shown: int | None
 ) -> tuple[int, bytes] | None:
-    """The present version, and its event when it is not the one shown last; None when it is gone."""
+    """The present version, and its event when it is not the one shown last; None when it is gone or cannot be read."""
     reach = reach_of(caller)
-    async with context.store.read() as session:
-        version = await deployments.version(session, reach, deployment_id)
-        if version == shown:
-            return None if version is None else (version, b"")
-        found = await deployments.find(session, reach, deployment_id)
+    try:
+        async with context.store.read() as session:
+            version = await deployments.version(session, reach, deployment_id)
+            if version == shown:
+                return None if version is None else (version, b"")
+            found = await deployments.find(session, reach, deployment_id)
+    except StoreUnavailable:
+        return None
     if found is None:
         return None
     body = DeploymentRead.of(found).model_dump_json().encode()

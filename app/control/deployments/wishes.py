@@ -1,16 +1,17 @@
-"""A new wish for an existing deployment: when it is a conflict, and what it leaves behind in one transaction."""
+"""A wish for a deployment: when it is a conflict, and what it leaves behind in one transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from app.control.deployments import allowance
 from app.domain.capacity import Standing
 from app.domain.deployment import Status, Wanted
 from app.domain.operation import OperationStatus, OperationType, supersedes
 from app.errors import Conflict
 from app.kit.ids import new_id
-from app.store import changes, deployments, operations
+from app.store import changes, deployments, names, operations
 from app.store.events import add_event
 from app.store.session import Session
 from app.store.tables import DeploymentRow
@@ -49,6 +50,19 @@ def check_resolved(row: DeploymentRow) -> None:
 
 def is_given_up(row: DeploymentRow) -> bool:
     return row.given_up_at is not None and row.external_id is None
+
+
+async def begin_new(
+    session: Session, row: DeploymentRow, type_: OperationType, message: str, data: Mapping[str, Any] | None = None
+) -> None:
+    """Start the first operation of a new deployment: within the limits, under a name that nobody has."""
+    await allowance.check(session, row.tenant_id, standing_of(row))
+    await names.take(session, tenant_id=row.tenant_id, name=row.name, kind="deployment", resource_id=row.id)
+    await deployments.create(session, row)
+    assert row.operation_id is not None  # noqa: S101 - `specs.new_row` gave it one
+    await operations.create(session, row, operation_id=row.operation_id, type_=type_)
+    add_event(session, row, f"{type_.value}_requested", message, data)
+    await changes.record(session, "deployment", row.id)
 
 
 async def begin(

@@ -12,7 +12,7 @@ from app.control.limit_views import LimitRead, LimitUse
 from app.control.limits.schemas import DefaultLimitsRead, LimitsRead, LimitsWrite
 from app.control.preconditions import check_if_match, etag_of
 from app.control.standings import uses
-from app.control.tenancy import missing, named_tenant
+from app.control.tenancy import find_tenant, missing
 from app.control.validation import invalid
 from app.domain.limits import Limit, parse_limits
 from app.domain.tenant import Principal
@@ -28,10 +28,7 @@ _VERSION_BYTES = 8
 
 
 async def read(session: Session, caller: Principal, tenant_id: str) -> Answer:
-    tenant = await tenants.find(session, await named_tenant(session, caller, tenant_id, param=None))
-    if tenant is None:
-        raise missing("tenant")
-    return resource(await _shown(session, tenant))
+    return resource(await _shown(session, await find_tenant(session, caller, tenant_id)))
 
 
 async def replace(

@@ -37,7 +37,7 @@ async def create_price(
     A moment in the past prices the running time since then; calls keep the cost that they were recorded with.
     """
     work = partial(service.create, context=context, body=body)
-    return await tx.commit_once(work, body, validate_only=query.validate_only)
+    return await tx.commit_once(work, validate_only=query.validate_only)
 
 
 @router.get("", response_model=PriceList)

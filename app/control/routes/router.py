@@ -34,7 +34,7 @@ async def create_route(
 ) -> Response:
     """Make a callable model name. Only an admin sets `shared_with`."""
     work = partial(service.create, context=context, caller=caller, body=body, tenant_id=query.tenant_id)
-    return await tx.commit_once(work, body, validate_only=query.validate_only)
+    return await tx.commit_once(work, validate_only=query.validate_only)
 
 
 @router.get("", response_model=RouteList)

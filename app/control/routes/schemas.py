@@ -9,10 +9,10 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from app.control.fields import Etag, Listing, Name, ReadModel, TenantId, Time, UpdateModel, WriteModel, left_out
 from app.control.preconditions import etag_of
+from app.domain.directory import EVERYONE
 from app.domain.route import Affinity
 from app.store.tables import RouteRow
 
-EVERYONE = "*"
 _EXAMPLE: dict[str, Any] = {
     "name": "chat",
     "targets": [

@@ -12,7 +12,7 @@ from app.control.context import ControlContext
 from app.control.fields import TenantPageQuery
 from app.control.links import location_of
 from app.control.preconditions import check_if_match
-from app.control.routes.schemas import EVERYONE, RouteCreate, RouteRead, RouteUpdate, TargetWrite
+from app.control.routes.schemas import RouteCreate, RouteRead, RouteUpdate, TargetWrite
 from app.control.tenancy import (
     listed_reach,
     missing,
@@ -21,6 +21,7 @@ from app.control.tenancy import (
     reach_label,
     reach_of,
 )
+from app.domain.directory import EVERYONE
 from app.domain.tenant import Principal
 from app.errors import InvalidRequest, NotPermitted
 from app.kit.ids import new_id

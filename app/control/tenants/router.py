@@ -34,7 +34,7 @@ async def create_tenant(
 ) -> Response:
     """Make a tenant: an isolation and billing boundary."""
     work = partial(service.create, context=context, body=body)
-    return await tx.commit_once(work, body, validate_only=query.validate_only)
+    return await tx.commit_once(work, validate_only=query.validate_only)
 
 
 @router.get("", response_model=TenantList)

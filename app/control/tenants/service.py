@@ -10,7 +10,7 @@ from app.control.fields import PageQuery
 from app.control.in_use import in_use
 from app.control.links import location_of
 from app.control.preconditions import check_if_match
-from app.control.tenancy import missing, named_tenant
+from app.control.tenancy import find_tenant, missing
 from app.control.tenants.schemas import TenantCreate, TenantRead, TenantUpdate
 from app.domain.tenant import Principal
 from app.domain.usage import check_settlement
@@ -35,10 +35,7 @@ async def list_page(session: Session, query: PageQuery) -> Answer:
 
 
 async def read(session: Session, caller: Principal, tenant_id: str) -> Answer:
-    row = await tenants.find(session, await named_tenant(session, caller, tenant_id, param=None))
-    if row is None:
-        raise missing("tenant")
-    return resource(TenantRead.of(row))
+    return resource(TenantRead.of(await find_tenant(session, caller, tenant_id)))
 
 
 async def update(session: Session, *, request: Request, tenant_id: str, body: TenantUpdate) -> Answer:

@@ -10,6 +10,7 @@ from app.control.fields import Listing, Moment, Query, ReadModel, TenantPageQuer
 from app.control.usage_view import UsageRecordRead
 
 GROUPS = ("tenant", "model", "deployment", "api_key", "day")
+"""In the order of the sums' key columns."""
 
 
 def _groups(text: str) -> str:
@@ -59,9 +60,10 @@ class UsageSum(ReadModel):
     deployment_id: str | None = Field(description="Null for deployments of others, behind shared routes.")
     api_key_id: str | None
     day: str | None = Field(examples=["2026-11-21"])
-    currency: str | None
+    currency: str | None = Field(description="Calls without a price count with their tenant's; null: it is gone.")
     requests: int
     estimated_requests: int = Field(description="Those of which at least one count is an estimate.")
+    unpriced_requests: int = Field(description="Those for which nobody had said a price: they add nothing to `cost`.")
     input_tokens: int
     output_tokens: int
     cached_input_tokens: int

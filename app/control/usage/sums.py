@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from app.control.usage.schemas import UsageSum
+from app.control.usage.schemas import GROUPS, UsageSum
 from app.control.usage_view import shown_money
 from app.domain.running import Period, RunningSum, running_sums
 from app.domain.windows import Window, span_at, zone_of
@@ -22,7 +22,6 @@ from app.store.session import Session
 from app.store.usage_reports import KEYS, SUMS, Grouping, UsageFilter
 
 MOST_GROUPS = 10_000
-_KEY_OF = dict(zip(("tenant", "model", "deployment", "api_key", "day"), KEYS, strict=True))
 
 
 def grouping_of(groups: frozenset[str], time_zone: str, wanted: UsageFilter) -> Grouping:
@@ -64,7 +63,7 @@ def _key_of_calls(row: Mapping[str, Any]) -> tuple[str | None, ...]:
 
 
 def _key_of_running(grouping: Grouping) -> Callable[[Period, int], tuple[str | None, ...]]:
-    asked = [_KEY_OF[name] in {_KEY_OF[one] for one in grouping.by} for name in _KEY_OF]
+    asked = [name in grouping.by for name in GROUPS]
     zone = zone_of(grouping.time_zone)
 
     def key(period: Period, second: int) -> tuple[str | None, ...]:

@@ -22,13 +22,12 @@ from app.store import usage_reports
 from app.store.rows import Reach
 from app.store.usage_reports import UsageFilter
 
-MEDIA_TYPE = "text/csv"
 _PAGE = 1_000
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def sums_response(found: Sequence[UsageSum]) -> StreamingResponse:
-    return _response(_lines_of([found], UsageSum))
+    return _response(_lines_of(_one_page(found), UsageSum))
 
 
 def records_response(
@@ -37,6 +36,10 @@ def records_response(
     """`viewer`: the tenant for whom others' deployments are hidden; None sees all. Each page has a session of its own,
     so that a slow reader holds none."""
     return _response(_lines_of(_record_pages(context, reach, wanted, viewer), UsageRecordRead))
+
+
+async def _one_page(found: Sequence[UsageSum]) -> AsyncIterator[Sequence[UsageSum]]:
+    yield found
 
 
 async def _record_pages(
@@ -56,20 +59,14 @@ async def _record_pages(
 
 def _response(lines: AsyncIterator[bytes]) -> StreamingResponse:
     headers = {"content-disposition": 'attachment; filename="usage.csv"'}
-    return StreamingResponse(lines, media_type=f"{MEDIA_TYPE}; charset=utf-8", headers=headers)
+    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def _lines_of(
-    pages: AsyncIterator[Sequence[ReadModel]] | Iterable[Sequence[ReadModel]], model: type[ReadModel]
-) -> AsyncIterator[bytes]:
+async def _lines_of(pages: AsyncIterator[Sequence[ReadModel]], model: type[ReadModel]) -> AsyncIterator[bytes]:
     names = list(model.model_fields)
     yield _written([names])
-    if isinstance(pages, AsyncIterator):
-        async for page in pages:
-            yield _written(_cells(one, names) for one in page)
-    else:
-        for page in pages:
-            yield _written(_cells(one, names) for one in page)
+    async for page in pages:
+        yield _written(_cells(one, names) for one in page)
 
 
 def _cells(one: ReadModel, names: Sequence[str]) -> list[Any]:

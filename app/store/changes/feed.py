@@ -20,7 +20,7 @@ from app.store.tables import ChangeRow
 ChangeKind = Literal["tenant", "api_key", "connection", "deployment", "route", "limits", "price"]
 
 CHANGED = "changed"
-"""Key in `session.info`: this session has written to the registry (see control's session dependency)."""
+"""Key in `session.info`: this session has written to the registry (see `control/transactions.py`)."""
 
 KEPT_MINUTES = 60
 """A directory that has not polled for so long reads everything again."""
@@ -46,11 +46,6 @@ async def record(session: AsyncSession, kind: ChangeKind, *resource_ids: str) ->
 async def current_xmin(session: AsyncSession) -> int:
     """Where a reader starts that is about to read everything: taken before it reads."""
     return int((await session.execute(text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text"))).scalar_one())
-
-
-async def current_xid(session: AsyncSession) -> int:
-    """This transaction's id; a directory has seen its changes once the directory's xmin is above it."""
-    return int((await session.execute(text("SELECT pg_current_xact_id()::text"))).scalar_one())
 
 
 async def read_since(session: AsyncSession, xmin: int) -> Feed:

@@ -20,12 +20,11 @@ from sqlalchemy.orm import load_only
 from app.domain.deployment import Status, UpstreamSpec
 from app.domain.directory import ApiKeyEntry, DeploymentEntry, Entry, KeyProof, RouteEntry, TenantEntry
 from app.domain.route import Affinity, Target
-from app.domain.tenant import Principal, Scope
 from app.kit.logging import get_logger
 from app.kit.secrets import Keyring, UnsealError
 from app.store.peppers import Peppers
 from app.store.tables import ApiKeyRow, ConnectionRow, DeploymentRow, RouteRow, TenantRow
-from app.store.values import upstream_of
+from app.store.values import principal_of, upstream_of
 
 log = get_logger(__name__)
 
@@ -99,7 +98,6 @@ async def database_time(session: AsyncSession) -> float:
     return float((await session.execute(select(func.extract("epoch", text("clock_timestamp()"))))).scalar_one())
 
 
-_SCOPES: frozenset[str] = frozenset(Scope)
 _STATUSES: frozenset[str] = frozenset(Status)
 _AFFINITIES: frozenset[str] = frozenset(Affinity)
 _HELD = frozenset({"tenant", "api_key", "deployment", "route"})
@@ -147,13 +145,7 @@ def _pepper_ids(row: ApiKeyRow) -> Iterator[str]:
 
 
 def _key(row: ApiKeyRow) -> ApiKeyEntry:
-    principal = Principal(
-        tenant_id=row.tenant_id,
-        api_key_id=row.id,
-        scopes=frozenset(Scope(scope) for scope in row.scopes if scope in _SCOPES),
-        models=None if row.models is None else frozenset(row.models),
-    )
-    return ApiKeyEntry(id=row.id, principal=principal, proofs=tuple(_proofs(row)), version=row.version)
+    return ApiKeyEntry(id=row.id, principal=principal_of(row), proofs=tuple(_proofs(row)), version=row.version)
 
 
 def _proofs(row: ApiKeyRow) -> Iterator[KeyProof]:

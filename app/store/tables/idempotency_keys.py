@@ -11,7 +11,7 @@ from app.store.base import Id, Row
 
 
 class IdempotencyKeyRow(Row):
-    """Inserted in the transaction of the effect; an uncommitted row of the same key is a conflict."""
+    """Written in the transaction of the effect, whose lock keeps others off the key (`store/idempotency.py`)."""
 
     __tablename__ = "idempotency_keys"
 
