@@ -114,7 +114,7 @@ class Follower:
         async with self._store.read() as session:
             xmin = await changes.current_xmin(session)
             loaded = await self._loader.load_all(session)
-            self._database_offset = -self._clock() + await changes.database_time(session)
+            self._database_offset = await changes.database_time(session) - self._clock()
         drains = self.directory.replace_all(loaded)
         self.xmin = xmin
         return drains
@@ -125,8 +125,8 @@ class Follower:
             feed = await changes.read_since(session, self.xmin)
             if len(feed.changed) > _REREAD_CHANGES or feed.next_xmin < self.xmin:
                 return await self._read_all()
+            self._database_offset = feed.database_time - self._clock()
             loaded = await self._loader.load_changed(session, feed.changed) if feed.changed else Loaded(())
-            self._database_offset = -self._clock() + await changes.database_time(session)
         drains = self.directory.apply(loaded)
         self.xmin = feed.next_xmin
         return drains

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.ids import created_at, is_id
 from app.store.rows import Reach, within
 from app.store.tables import ExplanationRow, UsageRecordRow
 
@@ -33,12 +34,17 @@ class Told(NamedTuple):
 
 
 async def find(session: AsyncSession, reach: Reach, request_id: str) -> Told | None:
+    """By its request id, which is its hold's too and says when it was admitted."""
+    if not is_id(request_id, "req"):
+        return None
     records = select(UsageRecordRow).where(
-        UsageRecordRow.request_id == request_id, within(UsageRecordRow.tenant_id, reach)
+        UsageRecordRow.admitted_at == created_at(request_id),
+        UsageRecordRow.hold_id == request_id,
+        within(UsageRecordRow.tenant_id, reach),
     )
     explanations = select(ExplanationRow).where(
         ExplanationRow.request_id == request_id, within(ExplanationRow.tenant_id, reach)
     )
-    record = (await session.scalars(records.limit(1))).one_or_none()
+    record = (await session.scalars(records)).one_or_none()
     explanation = (await session.scalars(explanations)).one_or_none()
     return None if record is None and explanation is None else Told(record, explanation)

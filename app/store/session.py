@@ -1,7 +1,7 @@
 """Transactions: opened and committed at the edges, translated errors, effects once.
 
     async with store.write() as session:   # commits at the end, rolls back on any exception
-    async with store.read() as session:    # never commits
+    async with store.read() as session:    # never writes; each statement sees what is committed when it begins
     await store.retry(work)                # whole transaction again on deadlock or serialization failure
 
 Application code never commits. Whatever a driver raises because Postgres is away, hung, full or
@@ -16,13 +16,13 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from app.errors import StoreUnavailable
 from app.kit.backoff import delay_seconds
-from app.store.engine import CONNECTION_ERRORS
+from app.store.engine import CONNECTION_ERRORS, IN_TRANSACTIONS
 
 Result = TypeVar("Result")
 
@@ -44,17 +44,18 @@ class Store:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
-        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+        self._readers = async_sessionmaker(engine, expire_on_commit=False)
+        in_transactions = engine.execution_options(isolation_level=IN_TRANSACTIONS)
+        self._writers = async_sessionmaker(in_transactions, expire_on_commit=False)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        with_commit = self._sessions()
-        async with _translated(), with_commit as session, session.begin():
+        async with _translated(), self._writers() as session, session.begin():
             yield session
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        async with _translated(), self._sessions() as session:
+        async with _translated(), self._readers() as session:
             yield session
 
     async def retry(self, work: Callable[[AsyncSession], Awaitable[Result]]) -> Result:
@@ -111,7 +112,8 @@ def is_unavailable(failure: BaseException) -> bool:
     state = sqlstate(failure)
     if state is not None:
         return state.startswith(_UNAVAILABLE_STATES)
-    return isinstance(failure, CONNECTION_ERRORS)
+    # An internal error without a state is asyncpg's own: a server that dies says so in between two of our statements.
+    return isinstance(failure, (*CONNECTION_ERRORS, InternalError))
 
 
 def refuses_values(failure: BaseException) -> bool:

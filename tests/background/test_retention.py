@@ -13,6 +13,7 @@ from app.store import partitions
 from app.store.session import Store
 from app.store.tables import AuditEventRow, RefusalRow, UsageHourRow, UsageRecordRow
 from tests.control.recorded import keep, record
+from tests.support.database import transaction
 
 DAYS = 400
 
@@ -47,7 +48,7 @@ async def test_months_that_are_wholly_older_are_dropped_and_the_others_stay(stor
 
 async def test_a_month_that_is_being_read_waits_for_the_next_turn(store: Store) -> None:
     await keep(store, record("ten_1", admitted_at=utc_now() - timedelta(days=2 * DAYS)))
-    async with store.read() as reader:
+    async with transaction(store) as reader:
         await reader.execute(select(func.count()).select_from(UsageRecordRow))
         await forget_old(store, Kept(DAYS, 3 * DAYS, DAYS, 24))
         assert await count(store, UsageHourRow) == 1

@@ -12,6 +12,7 @@ from sqlalchemy import func, select, text, update
 from app.domain.tenant import Scope
 from app.store.tables import ApiKeyRow, DeploymentRow, IdempotencyKeyRow, OperationRow
 from tests.control.support import World, deployment_body, error_of, made
+from tests.support.database import transaction
 
 PATH = "/api/v1/deployments"
 KEY = {"idempotency-key": "order-1"}
@@ -60,7 +61,7 @@ async def test_fifty_at_once_have_one_effect(world: World, writer: httpx.AsyncCl
 
 async def test_a_request_that_is_still_running_is_a_conflict(world: World, writer: httpx.AsyncClient) -> None:
     """The first one waits for the name that a third transaction has taken and not yet committed."""
-    async with world.store.engine.connect() as other:
+    async with transaction(world.store) as other:
         tenant = (await writer.get("/api/v1/me")).json()["tenant"]["id"]
         taken = "INSERT INTO names (owner, name, kind, resource_id) VALUES (:tenant, 'support-bot', 'route', 'x')"
         await other.execute(text(taken), {"tenant": tenant})
@@ -77,7 +78,6 @@ async def waiting_for_a_lock(world: World) -> None:
     )
     async with world.store.engine.connect() as connection:
         while not (await connection.execute(query)).scalar_one():
-            await connection.rollback()  # a transaction sees the activity of its first look again and again
             await asyncio.sleep(0.01)
 
 

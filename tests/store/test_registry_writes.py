@@ -17,6 +17,7 @@ from app.store import changes, connections, deployments, names, operations, rout
 from app.store.rows import ALL_TENANTS, revise
 from app.store.session import Session, Store
 from app.store.tables import ChangeRow, ConnectionRow, DeploymentRow, NameRow, OperationRow, RouteRow, TenantRow
+from tests.support.database import transaction
 
 
 async def make_tenant(session: Session, name: str) -> TenantRow:
@@ -165,7 +166,7 @@ async def test_a_name_given_back_by_a_rollback_is_free_for_whoever_waited(store:
         async with store.write() as session:
             await names.take(session, tenant_id="ten_1", name="chat", kind="route", resource_id="second")
 
-    async with store.engine.connect() as first, store.engine.connect() as watching:
+    async with transaction(store) as first, store.engine.connect() as watching:
         await first.execute(text("INSERT INTO names VALUES ('ten_1', 'chat', 'route', 'first')"))
         async with asyncio.TaskGroup() as group:
             group.create_task(waiting())

@@ -11,15 +11,18 @@ import asyncio
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store import migrate
 from app.store.embedded import EmbeddedPostgres
+from app.store.engine import IN_TRANSACTIONS
+from app.store.session import Store
 
 _TEMPLATE = "modelport_template"
 _numbers = itertools.count(1)
@@ -81,3 +84,12 @@ def _with_template(admin_dsn: str) -> TestCluster:
     cluster = TestCluster(admin_dsn)
     asyncio.run(cluster.make_template())
     return cluster
+
+
+@asynccontextmanager
+async def transaction(store: Store) -> AsyncIterator[AsyncConnection]:
+    """One that is open as long as a test needs somebody in the way; never committed."""
+    engine = store.engine.execution_options(isolation_level=IN_TRANSACTIONS)
+    async with engine.connect() as connection:
+        yield connection
+        await connection.rollback()

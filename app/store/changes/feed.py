@@ -28,10 +28,11 @@ KEPT_MINUTES = 60
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One poll's result: what changed, and where the next one starts."""
+    """One poll's result: what changed, where the next one starts, and the database's clock (Unix seconds)."""
 
     changed: frozenset[tuple[str, str]]
     next_xmin: int
+    database_time: float
 
 
 async def record(session: AsyncSession, kind: ChangeKind, *resource_ids: str) -> None:
@@ -50,12 +51,21 @@ async def current_xmin(session: AsyncSession) -> int:
 
 async def read_since(session: AsyncSession, xmin: int) -> Feed:
     """All changes of transactions not known to be finished at `xmin`."""
-    next_xmin = await current_xmin(session)
-    rows = await session.execute(select(ChangeRow.kind, ChangeRow.resource_id).where(ChangeRow.xid >= xmin).distinct())
-    return Feed(frozenset((kind, resource_id) for kind, resource_id in rows), next_xmin)
+    rows = (await session.execute(_READ_SINCE, {"xmin": xmin})).all()
+    changed = frozenset((row.kind, row.resource_id) for row in rows if row.kind is not None)
+    return Feed(changed, int(rows[0].next_xmin), float(rows[0].database_time))
 
 
 async def purge(session: AsyncSession) -> None:
     """Drop what every reader has either seen or is too late for."""
     old = func.now() - text(f"interval '{KEPT_MINUTES} minutes'")
     await session.execute(delete(ChangeRow).where(ChangeRow.created_at < old))
+
+
+_READ_SINCE = text("""
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS next_xmin,
+        extract(epoch FROM clock_timestamp()) AS database_time, kind, resource_id
+    FROM (SELECT) AS always
+    LEFT JOIN (SELECT DISTINCT kind, resource_id FROM changes WHERE xid >= CAST(:xmin AS bigint)) AS c ON true
+""")
+"""One statement, so one snapshot: what it does not see is of transactions at or above its xmin."""

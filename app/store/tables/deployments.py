@@ -129,7 +129,10 @@ class EventRow(Row):
     """What happened to a deployment, in order; kept for people."""
 
     __tablename__ = "events"
-    __table_args__ = (Index("ix_events_deployment_id_id", "deployment_id", "id"),)
+    __table_args__ = (
+        Index("ix_events_deployment_id_id", "deployment_id", "id"),
+        Index("ix_events_tenant_id", "tenant_id"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     tenant_id: Mapped[str] = mapped_column(Id, ForeignKey("tenants.id", ondelete="CASCADE"))

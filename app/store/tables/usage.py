@@ -20,7 +20,6 @@ class UsageRecordRow(Row):
     __tablename__ = "usage_records"
     __table_args__ = (
         Index("ix_usage_records_tenant_id_admitted_at", "tenant_id", "admitted_at"),
-        Index("ix_usage_records_request_id", "request_id"),
         {"postgresql_partition_by": "RANGE (admitted_at)"},
     )
 
@@ -74,6 +73,7 @@ class UsageHourRow(Row):
     """
 
     __tablename__ = "usage_hours"
+    __table_args__ = (Index("ix_usage_hours_tenant_id_hour", "tenant_id", "hour"),)
 
     hour: Mapped[datetime] = mapped_column(primary_key=True)
     tenant_id: Mapped[str] = mapped_column(Id, primary_key=True)
