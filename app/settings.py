@@ -42,10 +42,12 @@ class Variable:
     default: str
 
 
-def variable(name: str, meaning: str, *, default: Any, shown: str | None = None, parse: Callable[[str], Any]) -> Any:
-    """A settings field read from `MODELPORT_<name>`; `shown` is its default as documented."""
-    metadata = {"name": PREFIX + name, "meaning": meaning, "shown": str(default) if shown is None else shown}
-    return field(default=default, metadata={**metadata, "parse": parse})
+def variable(
+    name: str, meaning: str, *, default: Any, shown: str, parse: Callable[[str], Any], secret: bool = False
+) -> Any:
+    """A settings field read from `MODELPORT_<name>`; `shown` is its default as documented. No `repr` tells a secret."""
+    metadata = {"name": PREFIX + name, "meaning": meaning, "shown": shown, "parse": parse}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 def _text(value: str) -> str:
@@ -139,6 +141,7 @@ class DatabaseSettings:
         default=None,
         shown="unset",
         parse=_postgres_url,
+        secret=True,
     )
     direct_url: str | None = variable(
         "DATABASE_DIRECT_URL",
@@ -146,6 +149,7 @@ class DatabaseSettings:
         default=None,
         shown="unset",
         parse=_postgres_url,
+        secret=True,
     )
     migrate_on_start: bool = variable(
         "MIGRATE_ON_START",
@@ -194,15 +198,13 @@ class HostSettings:
 class SecuritySettings:
     """Keys, and the addresses that connections may point at."""
 
-    admin_key: str | None = field(
+    admin_key: str | None = variable(
+        "ADMIN_KEY",
+        "bootstrap platform-admin key; unset = made once, printed once, kept in `bootstrap.json`",
         default=None,
-        repr=False,
-        metadata={
-            "name": PREFIX + "ADMIN_KEY",
-            "meaning": "bootstrap platform-admin key; unset = made once, printed once, kept in `bootstrap.json`",
-            "shown": "unset",
-            "parse": _admin_key,
-        },
+        shown="unset",
+        parse=_admin_key,
+        secret=True,
     )
     master_keys: tuple[MasterKey, ...] = variable(
         "MASTER_KEYS",

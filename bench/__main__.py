@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import endurance, machine, nginx, report
@@ -190,7 +190,7 @@ def _fitting(plan: Plan, files: int) -> Plan:
     if plan.many_streams <= most:
         return plan
     print(f"bench: only {files} open files are allowed, so {most} streams", file=sys.stderr)
-    return Plan(plan.names, plan.rounds, plan.scale, plan.leavers, min(plan.few_streams, most // 2), most)
+    return replace(plan, few_streams=min(plan.few_streams, most // 2), many_streams=most)
 
 
 def _versions() -> dict[str, str]:

@@ -111,8 +111,7 @@ async def _pai() -> AsyncIterator[dict[str, Any]]:
     account = pai.Account(models=models)
     async with pai.running_emulator(account) as authority:
         key = {"access_key_id": account.access_key_id, "access_key_secret": account.access_key_secret}
-        token = {"security_token": account.security_token} if account.security_token else {}
-        yield _body("pai", authority, {**key, **token})
+        yield _body("pai", authority, key)
 
 
 def _names() -> list[str]:

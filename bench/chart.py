@@ -17,6 +17,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from bench.report import MODELPORT, NGINX, NOT_ON
+from bench.rows import Rounds
 from bench.tools import WORK
 
 _WIDTH = 760
@@ -109,8 +110,7 @@ def _measured(results: dict[str, Any], figure: str) -> Iterator[Bar]:
 
 def _multiple(results: dict[str, Any], figure: str) -> float | None:
     """The median of the rounds' ratios."""
-    mine, other = (results["rounds"].get(subject, {}).get(figure, []) for subject in (MODELPORT, NGINX))
-    ratios = [one / two for one, two in zip(mine, other, strict=False)]
+    ratios = Rounds(results["rounds"]).ratios(MODELPORT, NGINX, figure)
     return statistics.median(ratios) if ratios else None
 
 

@@ -118,7 +118,11 @@ def measure(kit: Kit, row: Row, subject: Subject, *, scale: float) -> Run:
 
 
 def play(kit: Kit, row: Row, subjects: Sequence[tuple[str, Subject]], rounds: Rounds, *, scale: float) -> None:
-    """One row for every subject in the order given; each is named as in the table."""
+    """One row for every subject in the order given; each is named as in the table.
+
+    Where one of them failed, the others' figures are left out too, or they would be paired with another round's.
+    """
+    found: dict[str, Figures] = {}
     for name, subject in subjects:
         print(f"  {row.name:10} {name:10}", end=" ", file=sys.stderr, flush=True)
         try:
@@ -128,8 +132,11 @@ def play(kit: Kit, row: Row, subjects: Sequence[tuple[str, Subject]], rounds: Ro
             print("FAULT", failed, file=sys.stderr, flush=True)
             continue
         figures = row.figures(run)
-        rounds.add(name, {f"{row.name}.{figure}": value for figure, value in figures.items()})
+        found[name] = {f"{row.name}.{figure}": value for figure, value in figures.items()}
         if run.faults:
             rounds.faults.append(f"{row.name}, {name}: {run.faults} wrong answers: {run.found['first_wrong'][:200]}")
         shown = "  ".join(f"{figure} {value:.1f}" for figure, value in figures.items())
         print(shown, "FAULTS" if run.faults else "", file=sys.stderr, flush=True)
+    if len(found) == len(subjects):
+        for name, figures in found.items():
+            rounds.add(name, figures)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
+import os
 import sys
 import tempfile
 import time
@@ -24,6 +24,7 @@ from app.kit.ids import new_id
 from app.ledger.ledger import Ledger
 from app.store.engine import make_engine
 from app.store.session import Store
+from bench.machine import Group
 from tests.ledger.support import call, limit, ready, running, subject
 from tests.support.database import running_cluster
 
@@ -80,7 +81,7 @@ def _kib(size_bytes: int, count: int) -> str:
 
 def _resident_bytes() -> int:
     gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return Group((os.getpid(),)).resident_bytes()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ async def _note_account(session: Session, claim: Claim, outcome: Outcome) -> Non
     if outcome.throttled_seconds is not None:
         await connections.throttle(session, connection.id, outcome.throttled_seconds)
     if outcome.connection_failed:
-        await connections.mark_auth_failed(session, connection.id, outcome.connection_failed)
+        await connections.mark_auth_failed(session, connection, outcome.connection_failed)
     refused_before = connection.status == ConnectionStatus.AUTH_FAILED
     if outcome.answered and refused_before and await connections.mark_recovered(session, connection.id):
         await changes.record(session, "deployment", *await deployments.look_again(session, connection.id))

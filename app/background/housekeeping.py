@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from app.background.retention import Kept, forget_old
 from app.kit.logging import get_logger
@@ -11,24 +13,35 @@ from app.store.events import add_event
 from app.store.session import Store
 
 NODES_SECONDS = 5.0
-RARE_EVERY = 60
+RARE_SECONDS = 300.0
 
 log = get_logger(__name__)
 
 
 async def run(store: Store, kept: Kept) -> None:
     """Watch the nodes every few seconds; tidy up every few minutes. Ends only by cancellation."""
-    turn = 0
+    duties = {
+        "nodes": (partial(watch_nodes, store), NODES_SECONDS),
+        "tidy": (partial(tidy, store), RARE_SECONDS),
+        "retention": (partial(forget_old, store, kept), RARE_SECONDS),
+    }
+    async with asyncio.TaskGroup() as group:
+        for name, (duty, every_seconds) in duties.items():
+            group.create_task(_repeat(name, duty, every_seconds), name=f"housekeeping {name}")
+
+
+async def _repeat(name: str, duty: Callable[[], Awaitable[None]], every_seconds: float) -> None:
+    """One duty for ever. A failure keeps none of the others from their turns; it is told once and tried again soon."""
+    failing = False
     while True:
         try:
-            if turn % RARE_EVERY == 0:
-                await tidy(store)
-                await forget_old(store, kept)
-            await watch_nodes(store)
-            turn += 1
+            await duty()
+            failing = False
         except Exception as failure:  # see Reconciler.run: this loop must not end either
-            log.warning("housekeeping_failed", exc_info=failure)
-        await asyncio.sleep(NODES_SECONDS)
+            if not failing:
+                log.warning("housekeeping_failed", task=name, exc_info=failure)
+            failing = True
+        await asyncio.sleep(NODES_SECONDS if failing else every_seconds)
 
 
 async def watch_nodes(store: Store) -> None:

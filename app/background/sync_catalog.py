@@ -137,16 +137,17 @@ class CatalogSync:
             tried = await catalog_sync.failures_of(session, connection.id) + 1
             wait = delay_seconds(tried, base_seconds=_FIRST_RETRY_SECONDS, cap_seconds=SYNC_SECONDS)
             wait = max(wait, failed.retry_after_seconds or 0)
+            await _tell_account(session, connection, failed, wait)
             await catalog_sync.record_failure(session, connection.id, error, due_seconds=wait)
-            await _tell_account(session, connection.id, failed, wait)
         if tried == 1:
             log.warning("catalog_unread", connection_id=connection.id, code=failed.code)
 
 
-async def _tell_account(session: Session, connection_id: str, failed: GatewayError, wait_seconds: float) -> None:
-    """What a failure says of the whole account is said to everybody who uses it."""
+async def _tell_account(session: Session, connection: ConnectionRow, failed: GatewayError, wait_seconds: float) -> None:
+    """What a failure says of the whole account is said to everybody who uses it. The connection's row comes before
+    its catalog's in every transaction, so that none waits for another."""
     asked_seconds = throttle_seconds(failed, estimate_seconds=wait_seconds)
     if asked_seconds is not None:
-        await connections.throttle(session, connection_id, asked_seconds)
+        await connections.throttle(session, connection.id, asked_seconds)
     if isinstance(failed, CredentialsRefused):
-        await connections.mark_auth_failed(session, connection_id, failed.message)
+        await connections.mark_auth_failed(session, connection, failed.message)

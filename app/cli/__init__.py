@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from app.cli import chat, demo, maintenance, serve
@@ -34,16 +33,14 @@ app.add_typer(maintenance.config, name="config")
 def main() -> None:
     """Run a command; every expected failure is one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))
     except CommandFailed as failed:
         _stop(str(failed), failed.exit_code)
     except SettingsError as wrong:
         _stop(str(wrong), 2)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
-    except click.ClickException as wrong:
-        _stop(wrong.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
+    except typer.TyperException as wrong:
+        _stop(wrong.format_message() or "name a command", 2)
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
 
 

@@ -18,11 +18,16 @@ class Api:
     """Calls one gateway. Every failure is a CommandFailed with the gateway's own sentence."""
 
     def __init__(self, base_url: str, key: str) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(base_url)
+            self._host, self._port, self._prefix = parts.hostname or "", parts.port, parts.path.rstrip("/")
+        except ValueError as wrong:
+            raise CommandFailed(f"{base_url!r} is not an http(s) address: {wrong}", 2) from None
+        if parts.scheme not in {"http", "https"} or not self._host:
             raise CommandFailed(f"{base_url!r} is not an http(s) address", 2)
+        if not key.isascii() or not key.isprintable():
+            raise CommandFailed("the key holds characters that no key has; was it copied whole?", 2)
         self._tls = parts.scheme == "https"
-        self._host, self._port, self._prefix = parts.hostname, parts.port, parts.path.rstrip("/")
         self._key = key
 
     def get(self, path: str) -> Any:
@@ -46,12 +51,16 @@ class Api:
                 return None
             token = f"&page_token={page['next_page_token']}"
 
-    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[bytes]:
-        """The `data:` lines of an event stream, without their prefix, as they arrive."""
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Any]:
+        """What each `data:` line of an event stream holds, as they arrive, up to its `[DONE]`."""
         with self._answered("POST", path, body) as answer:
             for line in answer:
-                if line.startswith(b"data:"):
-                    yield line[5:].strip()
+                data = line[5:].strip() if line.startswith(b"data:") else b""
+                if data == b"[DONE]":
+                    return
+                if data:
+                    yield json.loads(data)
+            raise CommandFailed("the answer broke off before its end")
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         with self._answered(method, path, body) as answer:
@@ -70,6 +79,8 @@ class Api:
             yield answer
         except (OSError, http.client.HTTPException) as failed:
             raise CommandFailed(f"no gateway answers at {self._host}:{self._port} ({failed})") from None
+        except ValueError:
+            raise CommandFailed(f"what answers at {self._host}:{self._port} is no gateway: this is no JSON") from None
         finally:
             connection.close()
 

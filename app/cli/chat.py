@@ -9,7 +9,6 @@ import typer
 
 from app.cli.api import Api
 from app.cli.errors import CommandFailed
-from app.kit import json
 from app.lifespan.files import read_bootstrap
 from app.settings import Settings
 
@@ -29,10 +28,8 @@ def command(
         "stream": True,
         "max_tokens": max_tokens,
     }
-    for data in api.stream("/v1/chat/completions", body):
-        if data == b"[DONE]":
-            break
-        _show(json.loads(data))
+    for chunk in api.stream("/v1/chat/completions", body):
+        _show(chunk)
     typer.echo()
 
 

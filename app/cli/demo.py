@@ -39,10 +39,11 @@ def command(
     configure_logging(level="warning" if settings.web.log_level == "info" else settings.web.log_level)
     listener = serve.listen(host, port)
     address = listener.getsockname()[:2]
+    base_url = f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
     data_dir = settings.host.data_dir
-    say(f"modelport: database and gateway on http://{address[0]}:{address[1]} (data in {data_dir})")
+    say(f"modelport: database and gateway on {base_url} (data in {data_dir})")
     first = not (data_dir / "bootstrap.json").exists()
-    threading.Thread(target=_introduce, args=(settings, address, first), daemon=True, name="demo").start()
+    threading.Thread(target=_introduce, args=(settings, base_url, first), daemon=True, name="demo").start()
     options = ProcessOptions(Role.ALL, address, data_dir / "access.log")
     serve.run(settings, listener, options, progress=lambda step: say(f"modelport: {step}"))
     say("modelport: stopped")
@@ -52,9 +53,8 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _introduce(settings: Settings, address: tuple[str, int], first: bool) -> None:
+def _introduce(settings: Settings, base_url: str, first: bool) -> None:
     started = time.monotonic()
-    base_url = f"http://{address[0]}:{address[1]}"
     try:
         keys = Walkthrough(settings.host.data_dir, base_url, settings.security.admin_key).run()
     except CommandFailed as failed:
@@ -81,7 +81,11 @@ class Walkthrough:
 
     def run(self) -> Keys:
         _until(self._ready, _READY_SECONDS, "the gateway is not ready")
-        admin_key = self._admin_key or read_bootstrap(self._data_dir)["admin_key"]
+        admin_key = self._admin_key or read_bootstrap(self._data_dir).get("admin_key")
+        if admin_key is None:
+            raise CommandFailed(
+                f"its admin key is not in {self._data_dir}/bootstrap.json: set MODELPORT_ADMIN_KEY to one of your own"
+            )
         admin = Api(self._base_url, admin_key)
         say("modelport: tenant, key and connection")
         tenant = admin.find("/api/v1/tenants", TENANT) or admin.post("/api/v1/tenants", {"name": TENANT})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,11 @@ from app.store.embedded import EmbeddedPostgresError, backup
 from app.store.session import is_unavailable
 
 config = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    JSON = "json"
 
 
 def migrate_command() -> None:
@@ -65,7 +71,7 @@ def openapi_command() -> None:
 
 @config.command("check")
 def check_command(
-    output: Annotated[str, typer.Option(help="table or json")] = "table",
+    output: Annotated[Output, typer.Option(help="How to list them.")] = Output.TABLE,
 ) -> None:
     """Say whether `modelport serve` would start with these settings, and list all of them."""
     settings = Settings.from_environment()
@@ -74,7 +80,7 @@ def check_command(
     except StartRefused as refused:
         raise CommandFailed(str(refused), 2) from None
     rows = [{"name": one.name, "default": one.default, "meaning": one.meaning} for one in variables()]
-    if output == "json":
+    if output is Output.JSON:
         typer.echo(json.dumps(rows).decode())
         return
     for row in rows:

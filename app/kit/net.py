@@ -61,7 +61,6 @@ _DENIED_IPV4 = tuple(
 )
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 _TEREDO = ipaddress.IPv6Network("2001::/32")
-_SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 _URL = re.compile(

@@ -135,8 +135,8 @@ def new_pepper() -> bytes:
     return os.urandom(32)
 
 
-def new_secret_text(size_bytes: int = 32) -> str:
-    """A random token for servers that we start ourselves."""
+def new_secret_text(size_bytes: int) -> str:
+    """A random text that nobody guesses."""
     return secrets.token_urlsafe(size_bytes)
 
 

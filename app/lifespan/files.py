@@ -10,7 +10,7 @@ import base64
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.kit import json
@@ -56,11 +56,12 @@ def embedded_master_key(data_dir: Path) -> MasterKey:
         path = data_dir / MASTER_KEYS
         if not path.exists():
             write_private(path, b"k1:" + base64.b64encode(os.urandom(32)))
-        identifier, _, encoded = path.read_text().strip().partition(":")
-        secret = base64.b64decode(encoded)
-    if len(secret) != 32:
-        raise SettingsError(f"{path} is damaged: restore it from a backup, its secrets cannot be opened without it")
-    return MasterKey(identifier, secret)
+        identifier, _, encoded = path.read_bytes().strip().partition(b":")
+    with suppress(ValueError):
+        secret = base64.b64decode(encoded, validate=True)
+        if len(secret) == 32:
+            return MasterKey(identifier.decode(), secret)
+    raise SettingsError(f"{path} is damaged: restore it from a backup, its secrets cannot be opened without it")
 
 
 def read_bootstrap(data_dir: Path) -> dict[str, str]:
@@ -70,7 +71,7 @@ def read_bootstrap(data_dir: Path) -> dict[str, str]:
     try:
         found: dict[str, str] = json.loads(path.read_bytes())
     except ValueError:
-        raise SettingsError(f"{path} is damaged: restore it, or remove it to have new keys made") from None
+        raise SettingsError(f"{path} is damaged: restore it, or remove it and set MODELPORT_ADMIN_KEY") from None
     return found
 
 

@@ -12,8 +12,8 @@ goes back when a worker is replaced. That a process lives is told by its mark (`
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -102,7 +102,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all; it need not survive the machine."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Whole or not at all; it need not survive the machine. A process writes its own from two threads: the turn of
+    each second, and whoever is asked."""
+    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}")
     temporary.write_bytes(json.dumps(content))
     temporary.replace(path)

@@ -31,7 +31,7 @@ from app.kit.http import HttpVendorClient
 from app.kit.ids import new_id
 from app.kit.logging import get_logger
 from app.kit.net import AddressPolicy
-from app.kit.secrets import Keyring
+from app.kit.secrets import Keyring, UnsealError
 from app.kit.tasks import cancel, spawn
 from app.lifespan import database as databases
 from app.lifespan.bootstrap import ensure_admin_key
@@ -77,7 +77,8 @@ class Process:
         self._vendors = {
             trusted: HttpVendorClient(self._policy.for_connection(trusted=trusted)) for trusted in (True, False)
         }
-        self._registry = Registry.build(local_host(settings))
+        self.local_host = local_host(settings)
+        self._registry = Registry.build(self.local_host)
         self._wake_reconciler, self._wake_catalog = Hint(), Hint()
         self.serving = Serving(
             settings,
@@ -91,21 +92,29 @@ class Process:
         self.control = self._control_context()
 
     async def bring_up(self, stack: AsyncExitStack) -> None:
-        """Try until the registry can be used, then start the loops; each is ended by `stack`."""
+        """Try until the registry can be used, then start the loops; each is ended by `stack`.
+
+        What nobody foresaw is tried again too: it may be put right where it is (a grant, a key, a full disk), and
+        a process that has given up would stay, and never be ready.
+        """
         failures = 0
         while True:
             try:
-                self.waiting_for = await bring_up_to_date(self._database)
-                if self.waiting_for is None:
+                schema = await bring_up_to_date(self._database)
+                if schema is None:
                     await self._first_reads()
                     break
-                wait_seconds = _SCHEMA_SECONDS
-            except GatewayError as away:
+                self.waiting_for, wait_seconds = schema, _SCHEMA_SECONDS
+            except Exception as failure:
                 failures += 1
-                self.waiting_for = away.message
+                reason = _why_not_up(failure)
+                if reason != self.waiting_for and not isinstance(failure, GatewayError):
+                    log.exception("bring_up_failed", reason=reason)
+                self.waiting_for = reason
                 wait_seconds = delay_seconds(failures, base_seconds=0.2, cap_seconds=5)
             await asyncio.sleep(wait_seconds)
         self._start_loops(stack)
+        self.waiting_for = None
         log.info("ready", node_id=self._node_id, worker_id=self.worker_id, role=self.options.role)
 
     async def readiness(self) -> Readiness:
@@ -203,12 +212,16 @@ class Process:
 
     async def _presence(self) -> None:
         """The heartbeat of a process without a directory: others learn that its node is alive."""
+        failing = False
         while True:
             await asyncio.sleep(workers.HEARTBEAT_SECONDS)
             try:
                 await self._beat()
-            except GatewayError as away:
-                log.warning("presence_not_written", detail=away.detail)
+                failing = False
+            except Exception as failure:  # see Reconciler.run: without this loop nobody believes in the other ones
+                if not failing:
+                    log.warning("presence_not_written", exc_info=failure)
+                failing = True
 
     async def _beat(self) -> None:
         async with self._store.write() as session:
@@ -244,11 +257,20 @@ async def opened(settings: Settings, options: ProcessOptions) -> AsyncIterator[P
         remove_other_groups(settings.host.data_dir, options.group, partial(is_alive, settings.host.data_dir))
         stack.push_async_callback(process.aclose)
         if options.role.works:
-            await stack.enter_async_context(looked_after(local_host(settings)))
+            await stack.enter_async_context(looked_after(process.local_host))
         loops = await stack.enter_async_context(AsyncExitStack())
         bring_up = spawn(process.bring_up(loops), name="bring-up")
         loops.push_async_callback(cancel, bring_up)
         yield process
+
+
+def _why_not_up(failure: Exception) -> str:
+    """For `/readyz`, which anybody may read."""
+    if isinstance(failure, GatewayError):
+        return failure.message
+    if isinstance(failure, UnsealError):
+        return f"the stored secrets cannot be opened: {failure}"
+    return "the start has failed, and is tried again; the log says why"
 
 
 def _keyring(settings: Settings, database: Database) -> Keyring:

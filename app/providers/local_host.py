@@ -1,6 +1,6 @@
 """`LocalHost`: what the `local` provider may run on this node, as one frozen value.
 
-It is made once, by `local_file.load_local_host`, and handed down by the lifespan. The API only ever
+It is made by `local_loader.load_local_host` when a process starts, and handed down by the lifespan. The API only ever
 names models and engines of it: no path, command or environment variable comes from a request.
 """
 

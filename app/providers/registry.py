@@ -17,7 +17,6 @@ from app.providers.base import Capabilities, Provider
 from app.providers.local_host import LocalHost
 from app.providers.platforms.alayanew.provider import AlayaNewProvider
 from app.providers.platforms.bailian.provider import BailianProvider
-from app.providers.platforms.local import state as local_state
 from app.providers.platforms.local.provider import LocalProvider
 from app.providers.platforms.local.supervisor import Supervisor
 from app.providers.platforms.openai_compatible.provider import OpenAICompatibleProvider
@@ -87,11 +86,6 @@ async def stop_local_servers(host: LocalHost, *, timeout_seconds: float = 5.0) -
     What is wanted stays: the next look at a deployment brings its server back.
     """
     return await asyncio.to_thread(Supervisor(host).stop_all, timeout_seconds)
-
-
-def local_server_tokens(host: LocalHost) -> tuple[str, ...]:
-    """External ids of all model servers that this node keeps."""
-    return local_state.list_tokens(host)
 
 
 def _description(provider: Provider) -> ProviderDescription:

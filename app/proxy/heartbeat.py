@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.errors import GatewayError
 from app.kit.hints import Hint
 from app.kit.logging import get_logger
 from app.proxy.directory import Directory
@@ -81,7 +80,7 @@ class Heartbeat:
             try:
                 await self.beat()
                 self._failing = False
-            except GatewayError as failure:
+            except Exception as failure:  # a process that beats no more loses its leases and goes on serving
                 if not self._failing:
                     log.warning("heartbeat_failed", worker_id=self._worker_id, exc_info=failure)
                 self._failing = True

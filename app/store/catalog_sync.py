@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, cast, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, cast, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -52,9 +52,12 @@ async def claim_due(session: AsyncSession, *, node_id: str, limit: int) -> Seque
 
 
 async def due_now(session: AsyncSession, connection_id: str) -> None:
-    """The connection has changed, or somebody wants to see it anew: read its catalog at the next tick."""
+    """The connection has changed, or somebody wants to see it anew: read its catalog at the next tick.
+
+    By the clock, not by the transaction's time: `_finish` tells by it what came after its claim.
+    """
     statement = update(CatalogSyncRow).where(CatalogSyncRow.connection_id == connection_id)
-    await session.execute(statement.values(due_at=func.now(), failures=0))
+    await session.execute(statement.values(due_at=func.clock_timestamp(), failures=0))
 
 
 async def replace(
@@ -112,8 +115,11 @@ async def _still_there(session: AsyncSession, connection_id: str) -> bool:
 
 
 async def _finish(session: AsyncSession, connection_id: str, *, due: float, **values: Any) -> None:
+    """Who made it due since it was claimed meant a newer account than the one that was read: that stays due."""
+    asked_since = CatalogSyncRow.due_at > CatalogSyncRow.attempted_at
+    due_at = case((asked_since, CatalogSyncRow.due_at), else_=seconds_from_now(due))
     statement = update(CatalogSyncRow).where(CatalogSyncRow.connection_id == connection_id)
-    await session.execute(statement.values(**values, due_at=seconds_from_now(due), locked_until=None))
+    await session.execute(statement.values(**values, due_at=due_at, locked_until=None))
 
 
 def _upsert(rows: list[dict[str, Any]]) -> Any:

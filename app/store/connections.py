@@ -94,10 +94,13 @@ async def record_check(session: AsyncSession, row: ConnectionRow, status: Connec
     return (await session.execute(statement)).first() is not None
 
 
-async def mark_auth_failed(session: AsyncSession, connection_id: str, reason: str) -> None:
-    """The platform refused its credentials while it was used; the time says when they were tried last."""
+async def mark_auth_failed(session: AsyncSession, row: ConnectionRow, reason: str) -> None:
+    """The platform refused its credentials while it was used; the time says when they were tried last.
+
+    Nothing when the connection was changed since `row` was read: it may have other credentials by now.
+    """
     failed = ConnectionRow.status == ConnectionStatus.AUTH_FAILED
-    statement = update(ConnectionRow).where(ConnectionRow.id == connection_id)
+    statement = update(ConnectionRow).where(ConnectionRow.id == row.id, ConnectionRow.version == row.version)
     values = {"status": ConnectionStatus.AUTH_FAILED, "status_reason": reason[:_REASON_LIMIT], "checked_at": func.now()}
     next_version = case((failed, ConnectionRow.version), else_=ConnectionRow.version + 1)
     await session.execute(statement.values(**values, version=next_version))

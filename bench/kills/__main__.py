@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.kills.modes import Mode, all_modes
-from bench.kills.processes import PLATFORM_POINTS, Lives, Seat, machine
+from bench.kills.processes import PLATFORM_POINTS, Lives, Seat
 from bench.kills.trouble import Trouble
 from bench.kills.verdict import Verdict, judge
 from bench.kills.work import Api, Work
+from bench.machine import description
 from tests.emulators.running import serving
 
 _QUIET_SECONDS = 60.0
@@ -32,7 +33,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30, help="stop killing after that time")
     given = parser.parse_args()
     seed = random.randrange(1_000_000) if given.seed is None else given.seed
-    print(f"seed {seed}; {machine()}", flush=True)
+    about = description()
+    print(f"seed {seed}; {about['cpus']} x {about['cpu']}, Python {about['python']}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="modelport-kills-"))
     code = 1
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -109,11 +108,3 @@ async def _within(process: asyncio.subprocess.Process, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def machine() -> str:
-    """In words, for the record."""
-    cpu = Path("/proc/cpuinfo")
-    names = [line for line in cpu.read_text().splitlines() if "model name" in line] if cpu.exists() else []
-    model = names[0].partition(":")[2].strip() if names else sys.platform
-    return f"{len(names)} x {model}, Python {sys.version.split()[0]}"

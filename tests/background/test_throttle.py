@@ -199,7 +199,8 @@ async def test_the_accounts_deletes_are_its_probes_first(bench: Bench) -> None:
         for one in deployments:
             await bench.until_status(one, "running")
     async with bench.store.write() as session:
-        await connections.mark_auth_failed(session, bench.connection_id, "revoked")
+        row = await session.get_one(ConnectionRow, bench.connection_id)
+        await connections.mark_auth_failed(session, row, "revoked")
         await session.execute(update(ConnectionRow).values(checked_at=None))
         await session.execute(update(DeploymentRow).values(lock_token=None, locked_until=None))
     await bench.wish(deployments[2], OperationType.DELETE, wanted="deleted", status="deleting")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 from typing_extensions import override
 
 from app.domain.catalog import CatalogModel, Plan
@@ -28,6 +29,8 @@ from app.providers.base import (
 from app.providers.errors import CredentialsRefused, ProviderBusy, ProviderThrottled
 from app.providers.platforms.pai.catalog import PARAMETERS
 from app.providers.platforms.pai.provider import PaiProvider
+from app.store import catalog_sync, connections
+from app.store.rows import ALL_TENANTS
 from app.store.session import Store
 from app.store.tables import ConnectionRow
 from tests.control.support import World, connection_body, deployment_body, error_of, made, make_world, sync_catalog
@@ -53,9 +56,14 @@ class Shelf(Provider):
     credentials_model: ClassVar[type[CredentialsModel]] = CredentialsModel
     shown: list[CatalogModel] = field(default_factory=list)
     failure: Exception | None = None
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+    """What happens while the next reading of the list is under way."""
 
     @override
     async def models(self, opened: OpenConnection, query: Mapping[str, str]) -> Sequence[CatalogModel]:
+        happens, self.meanwhile = self.meanwhile, None
+        if happens:
+            await happens()
         if self.failure:
             raise self.failure
         return self.shown
@@ -232,6 +240,35 @@ async def test_a_throttle_is_the_accounts_and_refused_credentials_end_the_readin
     await shop.client.patch(path, json={"credentials": {}})
     await sync_catalog(shop.world)
     assert (await shop.list())["errors"] == []
+
+
+async def test_what_an_older_key_was_told_is_not_kept_for_the_one_that_came_meanwhile(shop: Fixture) -> None:
+    """The list of the account before, or its refusal, is no reason not to read the new one at once."""
+    (connection,) = (await shop.client.get("/api/v1/connections", params={"provider": "shelf"})).json()["data"]
+    path = f"/api/v1/connections/{connection['id']}"
+    for failure in (CredentialsRefused("The key is not valid."), None):
+        shop.shelf.shown, shop.shelf.failure = [QWEN], failure
+        shop.shelf.meanwhile = lambda: shop.client.patch(path, json={"credentials": {}})
+        await _read_again(shop)
+        assert (await shop.client.get(path)).json()["status"] == "unchecked"
+        shop.shelf.shown, shop.shelf.failure = [QWEN, BGE], None
+        await sync_catalog(shop.world)
+        assert sorted(await shop.names(connection="shelf")) == ["BAAI/bge-m3", "qwen3-8b"]
+        assert (await shop.list())["errors"] == []
+
+
+async def test_a_failed_reading_and_a_change_of_its_connection_wait_for_each_other_in_one_order(shop: Fixture) -> None:
+    (connection,) = (await shop.client.get("/api/v1/connections", params={"provider": "shelf"})).json()["data"]
+    await shop.client.patch(f"/api/v1/connections/{connection['id']}", json={"settings": {}})
+    shop.shelf.failure = ProviderThrottled("Too many calls.", retry_after_seconds=900)
+    async with shop.world.store.write() as session:
+        await connections.lock(session, ALL_TENANTS, connection["id"])
+        reading = asyncio.create_task(sync_catalog(shop.world))
+        while not (await session.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))).scalar_one():
+            await asyncio.sleep(0.01)
+        await catalog_sync.due_now(session, connection["id"])
+    await reading
+    assert [error["connection"] for error in (await shop.list())["errors"]] == ["shelf"]
 
 
 async def test_a_defect_of_an_adapter_is_an_error_of_its_connection_only(shop: Fixture) -> None:

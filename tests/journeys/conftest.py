@@ -20,11 +20,22 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture
-def gateway(data_dir: Path) -> Iterator[Gateway]:
-    with running(data_dir) as started:
+@pytest.fixture(scope="session")
+def gateway_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of `gateway`."""
+    return tmp_path_factory.mktemp("gateway") / "data"
+
+
+@pytest.fixture(scope="session")
+def gateway(gateway_dir: Path) -> Iterator[Gateway]:
+    """One for all journeys that leave it well and without a deployment, with a connection to this host.
+
+    Tenants stay: each journey makes its own, under names of its own.
+    """
+    with running(gateway_dir) as started:
+        make_local_connection(started)
         yield started
-    until(lambda: not model_servers(data_dir), "every model server has ended")
+    until(lambda: not model_servers(gateway_dir), "every model server has ended")
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,17 @@ def deploy(gateway: Gateway, tenant: Tenant, name: str, **more: Any) -> str:
     answer = gateway.api("POST", "/deployments", key=tenant.key, json=body)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
+
+
+def delete(gateway: Gateway, tenant: Tenant, deployment_id: str) -> None:
+    """Until it is gone."""
+    path = f"/deployments/{deployment_id}"
+    assert gateway.api("DELETE", path, key=tenant.key).status_code == 202
+    until(
+        lambda: gateway.api("GET", path).status_code == 404,
+        "the deployment is gone",
+        context=gateway.log_tail,
+    )
 
 
 def wait_answers(gateway: Gateway, tenant: Tenant, model: str) -> None:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import httpx2
 import openai
 import pytest
 
-from tests.journeys.conftest import deploy, make_local_connection, make_tenant, wait_answers
+from tests.journeys.conftest import delete, deploy, make_tenant, wait_answers
 from tests.support.gateway import Gateway, model_servers, until
-
-NODE = Path(__file__).parent / "node"
 
 pytestmark = pytest.mark.demo
 
 
-def test_a_tenant_deploys_chats_stops_starts_and_deletes(gateway: Gateway, data_dir: Path) -> None:
+def test_a_tenant_deploys_chats_stops_starts_and_deletes(gateway: Gateway, gateway_dir: Path) -> None:
     tenant = make_tenant(gateway, "acme")
-    make_local_connection(gateway)
     deployment = deploy(gateway, tenant, "bot")
     gateway.wait_status(deployment, "running")
     wait_answers(gateway, tenant, "bot")
@@ -38,7 +32,7 @@ def test_a_tenant_deploys_chats_stops_starts_and_deletes(gateway: Gateway, data_
 
     gateway.api("POST", f"/deployments/{deployment}/stop", key=tenant.key, json={})
     gateway.wait_status(deployment, "stopped")
-    assert model_servers(data_dir) == []
+    assert model_servers(gateway_dir) == []
     until(lambda: _refusal(client).get("x-should-retry") == "false", "the directory knows that it is stopped")
 
     gateway.api("POST", f"/deployments/{deployment}/start", key=tenant.key, json={})
@@ -46,43 +40,20 @@ def test_a_tenant_deploys_chats_stops_starts_and_deletes(gateway: Gateway, data_
     wait_answers(gateway, tenant, "bot")
     assert _streamed(client)
 
-    gateway.api("DELETE", f"/deployments/{deployment}", key=tenant.key)
-    until(
-        lambda: gateway.api("GET", f"/deployments/{deployment}").status_code == 404,
-        "the deployment is gone",
-        context=gateway.log_tail,
-    )
+    delete(gateway, tenant, deployment)
     until(lambda: gateway.chat(tenant.key, "bot").status_code == 404, "the directory knows that it is gone")
     with pytest.raises(openai.NotFoundError) as gone:
         _streamed(client)
     assert gone.value.code == "model_not_found"
-    assert model_servers(data_dir) == []
-
-
-@pytest.mark.node
-@pytest.mark.skipif(
-    shutil.which("node") is None or not (NODE / "node_modules").is_dir(),
-    reason="needs node and `npm ci` in tests/journeys/node (`make test` does it)",
-)
-def test_the_node_sdk_streams_and_reads_our_errors(gateway: Gateway) -> None:
-    tenant = make_tenant(gateway, "acme")
-    make_local_connection(gateway)
-    gateway.wait_status(deploy(gateway, tenant, "bot"), "running")
-    wait_answers(gateway, tenant, "bot")
-    answer = _node(gateway.url, tenant.key, "bot")
-    assert answer["text"]
-    assert answer["chunks"] > 1
-    assert _node(gateway.url, tenant.key, "nobody") == {"status": 404, "code": "model_not_found"}
-    assert _node(gateway.url, "mp_junk", "bot") == {"status": 401, "code": "invalid_api_key"}
+    assert model_servers(gateway_dir) == []
 
 
 def test_two_tenants_share_a_route_and_neither_sees_the_deployment(gateway: Gateway) -> None:
     """A platform team deploys once and shares a name; a third tenant gets the 404 of an unknown model."""
     owner, first, second, third = (make_tenant(gateway, name) for name in ("platform", "one", "two", "three"))
-    make_local_connection(gateway)
     deployment = deploy(gateway, owner, "big-model")
     gateway.wait_status(deployment, "running")
-    gateway.create(
+    route = gateway.create(
         "/routes",
         name="assistant",
         tenant_id=None,
@@ -96,6 +67,8 @@ def test_two_tenants_share_a_route_and_neither_sees_the_deployment(gateway: Gate
     refused = gateway.chat(third.key, "assistant")
     assert refused.status_code == 404
     assert refused.json()["error"]["code"] == "model_not_found"
+    gateway.api("DELETE", f"/routes/{route['id']}")
+    delete(gateway, owner, deployment)
 
 
 def _refusal(client: openai.OpenAI) -> httpx2.Headers:
@@ -115,15 +88,3 @@ def _streamed(client: openai.OpenAI) -> str:
         assert chunk.model == "bot"
         text += chunk.choices[0].delta.content or "" if chunk.choices else ""
     return text
-
-
-def _node(url: str, key: str, model: str) -> dict[str, object]:
-    ran = subprocess.run(
-        ["node", str(NODE / "stream.mjs"), f"{url}/v1", key, model],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    answer: dict[str, object] = json.loads(ran.stdout)
-    return answer

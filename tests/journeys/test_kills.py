@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from app.kit.crash import POINTS
-from tests.journeys.conftest import deploy, make_local_connection, make_tenant
-from tests.support.gateway import Gateway, model_servers, running, start, until
+from tests.journeys.conftest import Tenant, deploy, make_local_connection, make_tenant
+from tests.support.gateway import ADMIN_KEY, Gateway, model_servers, running, start, until
 
 pytestmark = pytest.mark.demo
 
@@ -56,11 +56,9 @@ def test_killed_during_create_there_is_exactly_one_model_server(data_dir: Path, 
 @pytest.mark.long
 @pytest.mark.parametrize("point", DELETE_POINTS)
 def test_killed_during_delete_no_model_server_is_left(data_dir: Path, point: str) -> None:
-    with running(data_dir) as gateway:
-        request_deployment(gateway)
-        wait_running(gateway)
     armed = start(data_dir, env={"MODELPORT_CRASH_AT": point})
     armed.wait_ready()
+    request_deployment(armed)
     wait_running(armed)
     with suppress(httpx.TransportError):
         assert armed.api("DELETE", f"/deployments/{deployments(armed)[0]['id']}").status_code == 202
@@ -93,9 +91,6 @@ def test_twenty_random_kills_leave_one_model_server_for_each_wanted_deployment(d
 
 
 def request_deployment(gateway: Gateway, name: str = "bot") -> None:
-    from tests.journeys.conftest import Tenant
-    from tests.support.gateway import ADMIN_KEY
-
     tenant_id = gateway.api("GET", "/tenants").json()["data"][0]["id"]
     deploy(gateway, Tenant(tenant_id, ADMIN_KEY), name, tenant_id=tenant_id)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.journeys.conftest import deploy, make_local_connection, make_tenant
+from tests.journeys.conftest import delete, deploy, make_tenant, wait_answers
 from tests.support.gateway import ADMIN_KEY, Gateway, until
 
 
@@ -29,7 +29,6 @@ class Writers(threading.Thread):
         self._stop_asked = threading.Event()
         self.confirmed: list[str] = []
         self.refusals: list[tuple[int, str | None]] = []
-        self.last_confirmed_at = 0.0
 
     def run(self) -> None:
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
@@ -40,7 +39,6 @@ class Writers(threading.Thread):
                 answer = client.post("/api/v1/tenants", json={"name": f"t{number}"})
                 if answer.status_code == 201:
                     self.confirmed.append(answer.json()["id"])
-                    self.last_confirmed_at = time.monotonic()
                 else:
                     self.refusals.append((answer.status_code, answer.headers.get("retry-after")))
                     time.sleep(0.05)
@@ -50,15 +48,13 @@ class Writers(threading.Thread):
         self.join()
 
 
-def test_killed_under_load_it_is_back_within_seconds_and_nothing_confirmed_is_lost(
-    gateway: Gateway, data_dir: Path
-) -> None:
+def test_killed_under_load_it_comes_back_and_nothing_confirmed_is_lost(gateway: Gateway, gateway_dir: Path) -> None:
     writers = Writers(gateway.url)
     writers.start()
     until(lambda: len(writers.confirmed) > 20, "writes succeed")
-    os.kill(postmaster(data_dir), signal.SIGKILL)
-    killed_at = time.monotonic()
-    until(lambda: writers.last_confirmed_at > killed_at + 0.5, "writes succeed again", seconds=20)
+    os.kill(postmaster(gateway_dir), signal.SIGKILL)
+    confirmed = len(writers.confirmed)  # one more may have been on its way back
+    until(lambda: len(writers.confirmed) > confirmed + 20, "writes succeed again", context=gateway.log_tail)
     writers.stop()
     assert {status for status, _ in writers.refusals} <= {503}
     assert all(retry_after for _, retry_after in writers.refusals)
@@ -67,11 +63,13 @@ def test_killed_under_load_it_is_back_within_seconds_and_nothing_confirmed_is_lo
 
 
 @pytest.mark.demo
-def test_chats_go_on_while_postgres_is_away(gateway: Gateway, data_dir: Path) -> None:
+def test_chats_go_on_while_postgres_is_away(gateway: Gateway, gateway_dir: Path) -> None:
     """The directory is in memory: a key that was checked a moment ago is still believed."""
-    tenant = make_tenant(gateway, "acme")
-    make_local_connection(gateway)
-    gateway.wait_status(deploy(gateway, tenant, "bot"), "running")
-    until(lambda: gateway.chat(tenant.key, "bot").status_code == 200, "it answers")
-    os.kill(postmaster(data_dir), signal.SIGKILL)
+    tenant = make_tenant(gateway, "offline")
+    deployment = deploy(gateway, tenant, "bot")
+    gateway.wait_status(deployment, "running")
+    wait_answers(gateway, tenant, "bot")
+    os.kill(postmaster(gateway_dir), signal.SIGKILL)
     assert [gateway.chat(tenant.key, "bot", max_tokens=1).status_code for _ in range(5)] == [200] * 5
+    until(lambda: gateway.api("GET", "/tenants").status_code == 200, "Postgres is back", context=gateway.log_tail)
+    delete(gateway, tenant, deployment)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -37,7 +35,6 @@ from tests.support.gateway import Gateway, start
 from tests.support.raw_upstream import CHUNKED_HEAD, Peer, RawUpstream, chunked, plain, upstream
 from tests.support.registry import Registry
 
-NODE = Path(__file__).parent / "node"
 MASTER_KEY = b"a-master-key-of-exactly-32-bytes"
 ANSWER = plain(
     b'{"model":"served-model","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}',
@@ -256,24 +253,3 @@ async def _recorded(world: World, count: int) -> bool:
         return len(await world.records()) == count
     except Exception:
         return False
-
-
-@pytest.mark.node
-@pytest.mark.skipif(
-    shutil.which("node") is None or not (NODE / "node_modules").is_dir(),
-    reason="needs node and `npm ci` in tests/journeys/node (`make test` does it)",
-)
-@pytest.mark.parametrize(("window", "code"), [("hour", "rate_limit_exceeded"), ("day", "insufficient_quota")])
-async def test_the_node_sdk_reads_our_refusals(dsn: str, data_dir: Path, window: str, code: str) -> None:
-    async with (
-        upstream(answering) as server,
-        opened(dsn, server, limit("requests", 1, window)) as world,
-        world.serving(data_dir) as gateway,
-        world.client(gateway) as client,
-    ):
-        assert (await chat(client)).status_code == 200
-        node = await asyncio.create_subprocess_exec(
-            "node", str(NODE / "stream.mjs"), f"{gateway.url}/v1", world.key, "bot", stdout=asyncio.subprocess.PIPE
-        )
-        said, _ = await node.communicate()
-    assert json.loads(said) == {"status": 429, "code": code}

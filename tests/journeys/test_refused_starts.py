@@ -1,4 +1,7 @@
-"""A start that cannot work: one clear line on stderr, exit 2, and nothing left running."""
+"""A start that cannot work: one clear line on stderr, exit 2, and nothing left running.
+
+A wrong setting is refused before anything is opened: of those only one is shown with a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ import base64
 import os
 import socket
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from app.cli import main
 from tests.support.gateway import command, environment, free_port
+
+Refused = Callable[[str, str], str]
 
 
 def refusal(data_dir: Path, *arguments: str, **settings: str) -> str:
@@ -23,11 +31,33 @@ def refusal(data_dir: Path, *arguments: str, **settings: str) -> str:
         timeout=60,
         check=False,
     )
-    assert ran.returncode == 2, ran.stderr
-    lines = ran.stderr.strip().splitlines()
-    assert len(lines) == 1, ran.stderr
+    return the_line(ran.returncode, ran.stderr)
+
+
+def the_line(exit_code: object, stderr: str) -> str:
+    assert exit_code == 2, stderr
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1, stderr
     assert lines[0].startswith("modelport: ")
     return lines[0]
+
+
+@pytest.fixture
+def refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """The same of one wrong setting, in this process."""
+
+    def line(name: str, value: str) -> str:
+        for known in [one for one in os.environ if one.startswith("MODELPORT_")]:
+            monkeypatch.delenv(known)
+        for one, text in environment(data_dir, **{name: value}).items():
+            monkeypatch.setenv(one, text)
+        monkeypatch.setattr(sys, "argv", command("serve")[2:])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not data_dir.exists()
+        return the_line(ended.value.code, capsys.readouterr().err)
+
+    return line
 
 
 def test_a_busy_port_is_named(data_dir: Path) -> None:
@@ -52,6 +82,13 @@ def test_data_of_another_postgres_major_is_named(data_dir: Path) -> None:
     assert "12" in line
 
 
+@pytest.mark.parametrize("content", ["k1:bm90 a key", "k1:" + base64.b64encode(b"short").decode(), "\xff"])
+def test_a_damaged_master_key_is_named(data_dir: Path, content: str) -> None:
+    data_dir.mkdir()
+    (data_dir / "master_keys").write_text(content, "latin-1")
+    assert f"{data_dir / 'master_keys'} is damaged" in refusal(data_dir)
+
+
 @pytest.mark.parametrize(
     "keys",
     [
@@ -62,8 +99,8 @@ def test_data_of_another_postgres_major_is_named(data_dir: Path) -> None:
     ],
     ids=["all zeros", "16 bytes", "no key", "no id"],
 )
-def test_a_weak_master_key_is_refused(data_dir: Path, keys: str) -> None:
-    assert "MODELPORT_MASTER_KEYS" in refusal(data_dir, master_keys=keys)
+def test_a_weak_master_key_is_refused(refused: Refused, keys: str) -> None:
+    assert "MODELPORT_MASTER_KEYS" in refused("master_keys", keys)
 
 
 def test_an_external_database_needs_a_master_key(data_dir: Path) -> None:
@@ -81,5 +118,5 @@ def test_an_external_database_needs_a_master_key(data_dir: Path) -> None:
         ("upstream_allow_cidrs", "10.0.0.0/33"),
     ],
 )
-def test_a_wrong_setting_is_named(data_dir: Path, name: str, value: str) -> None:
-    assert f"MODELPORT_{name.upper()}" in refusal(data_dir, **{name: value})
+def test_a_wrong_setting_is_named(refused: Refused, name: str, value: str) -> None:
+    assert f"MODELPORT_{name.upper()}" in refused(name, value)

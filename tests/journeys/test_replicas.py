@@ -1,15 +1,14 @@
-"""Several processes on one registry: what one knows, all know, within a second."""
+"""Several processes on one registry: what one knows, all know."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.journeys.conftest import deploy, make_local_connection, make_tenant
+from tests.journeys.conftest import deploy, make_local_connection, make_tenant, wait_answers
 from tests.support.gateway import Gateway, model_servers, running, until
 
 pytestmark = pytest.mark.demo
@@ -23,24 +22,20 @@ def three(data_dir: Path) -> Iterator[list[Gateway]]:
     until(lambda: not model_servers(data_dir), "every model server has ended")
 
 
-def test_a_new_deployment_answers_and_a_revoked_key_is_refused_on_all_of_them_within_a_second(
-    three: list[Gateway],
-) -> None:
+def test_a_new_deployment_answers_and_a_revoked_key_is_refused_on_all_of_them(three: list[Gateway]) -> None:
     tenant = make_tenant(three[0], "acme")
     make_local_connection(three[0])
     deployment = deploy(three[1], tenant, "bot")
     three[2].wait_status(deployment, "running")
-    running_since = time.monotonic()
     for gateway in three:
-        until(lambda one=gateway: one.chat(tenant.key, "bot").status_code == 200, "it answers", seconds=10)
-    assert time.monotonic() - running_since < 10
+        wait_answers(gateway, tenant, "bot")
 
     key = three[0].api("GET", f"/tenants/{tenant.id}/api-keys").json()["data"][0]
     revoked = three[0].api("DELETE", f"/tenants/{tenant.id}/api-keys/{key['id']}")
     assert revoked.status_code in {200, 204}, revoked.text
     assert three[0].chat(tenant.key, "bot").status_code == 401, "the replica that revoked it refuses at once"
     for gateway in three[1:]:
-        until(lambda one=gateway: one.chat(tenant.key, "bot").status_code == 401, "it is refused", seconds=5)
+        until(lambda one=gateway: one.chat(tenant.key, "bot").status_code == 401, "it is refused")
 
 
 def test_workers_of_one_serve_share_everything(data_dir: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.store.embedded import EmbeddedPostgres
-from tests.journeys.conftest import MODEL, make_tenant
+from tests.journeys.conftest import MODEL, make_local_connection, make_tenant
 from tests.support.gateway import Gateway, model_servers, running, start, until
 
 pytestmark = pytest.mark.demo
@@ -36,11 +36,12 @@ def test_killed_at_random_each_node_ends_with_one_server_for_each_of_its_deploym
     seed = random.randrange(1_000_000)
     dice = random.Random(seed)
     homes = {name: tmp_path / name for name in ("north", "south")}
-    prepare(homes, shared)
-    for _ in range(5):
+    for number in range(5):
         gateways = {name: start(home, env=shared) for name, home in homes.items()}
         for name, gateway in gateways.items():
             gateway.wait_ready()
+            if number == 0:
+                introduce(gateway, name)
             redeploy(gateway, name)
         time.sleep(dice.uniform(0, 0.6))
         for gateway in gateways.values():
@@ -60,10 +61,10 @@ def test_a_node_that_is_gone_shows_its_models_as_unreachable_and_takes_them_up_a
     tmp_path: Path, shared: dict[str, str]
 ) -> None:
     homes = {name: tmp_path / name for name in ("north", "south")}
-    prepare(homes, shared)
     with running(homes["north"], env=shared) as north:
         south = start(homes["south"], env=shared)
         south.wait_ready()
+        introduce(south, "south")
         redeploy(south, "south")
         until(lambda: settled(north), "it runs", context=south.log_tail)
         south.kill()
@@ -80,13 +81,11 @@ def test_a_node_that_is_gone_shows_its_models_as_unreachable_and_takes_them_up_a
     until(lambda: not model_servers(homes["south"]), "every model server has ended")
 
 
-def prepare(homes: dict[str, Path], env: dict[str, str]) -> None:
-    """A tenant, and a connection of each node to itself."""
-    for name, home in homes.items():
-        with running(home, env=env) as gateway:
-            if not gateway.api("GET", "/tenants").json()["data"]:
-                make_tenant(gateway, "acme")
-            gateway.create("/connections", name=name, provider="local", settings={"tenants": ["*"]})
+def introduce(gateway: Gateway, node: str) -> None:
+    """A tenant where there is none yet, and a connection of the node to itself."""
+    if not gateway.api("GET", "/tenants").json()["data"]:
+        make_tenant(gateway, "acme")
+    make_local_connection(gateway, node)
 
 
 def redeploy(gateway: Gateway, node: str) -> None:

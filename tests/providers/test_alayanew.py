@@ -25,6 +25,7 @@ from app.providers.errors import (
 from app.providers.platforms.alayanew.config import AlayaNewCredentials, AlayaNewSettings
 from tests.emulators.alayanew import Account, Fault, Order, running_emulator
 from tests.emulators.alayanew.catalog import BASE_MODEL, LORA_MODEL, model
+from tests.emulators.canned import WORDS
 from tests.emulators.forward import Forward
 from tests.support.alayanew import DEVICE, EXPERT, PROVIDER, SPEC, TOKEN, connected, lora, platform
 from tests.support.scripted_http import answer, scripted
@@ -73,8 +74,8 @@ async def test_the_openai_sdk_reaches_a_service_as_its_upstream_says() -> None:
                 **called, stream=True, stream_options={"include_usage": True}
             )
             chunks = [chunk async for chunk in streamed]
-    assert whole.choices[0].message.content == "I am an emulated service."
-    assert "".join(one.choices[0].delta.content or "" for one in chunks if one.choices) == "I am an emulated service."
+    assert whole.choices[0].message.content == "".join(WORDS)
+    assert "".join(one.choices[0].delta.content or "" for one in chunks if one.choices) == "".join(WORDS)
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.total_tokens == 9
 

@@ -12,7 +12,8 @@ import pytest
 from app.domain.deployment import Status
 from tests.emulators.alayanew import Account, create_emulator
 from tests.emulators.alayanew.catalog import BASE_MODEL
-from tests.support.alayanew import Clock, platform
+from tests.support.alayanew import platform
+from tests.support.clock import Clock
 
 BASE = "/api/serverless-infer/v1/deployment"
 PAIR = f"plain Credential={Account.access_key},Signature={Account.secret_key}"

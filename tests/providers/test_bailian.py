@@ -21,7 +21,8 @@ from app.providers.errors import (
 )
 from app.providers.platforms.bailian.mapping import our_suffix, suffix_of
 from tests.emulators.bailian import Fault, Order, Switches, running_emulator
-from tests.support.bailian import BAILIAN, DEVICE, PTU, SPEC, SPLIT, UP, Clock, connected, made, seen, stopped_account
+from tests.support.bailian import BAILIAN, DEVICE, PTU, SPEC, SPLIT, UP, connected, made, seen, stopped_account
+from tests.support.clock import Clock
 from tests.support.scripted_http import answer, scripted
 
 CREATES = ("POST", r"/deployments$")
@@ -33,14 +34,14 @@ async def test_it_is_billed_from_its_create_until_it_is_offline() -> None:
         opened = connected(authority)
         external_id = await made(opened)
         assert (await seen(opened, external_id)).status is Status.PENDING
-        clock.advance(3)
+        clock.tick(3)
         assert (await seen(opened, external_id)).status is Status.DEPLOYING
-        clock.advance(4)
+        clock.tick(4)
         running = await seen(opened, external_id)
         assert (running.status, running.ready_capacity) == (Status.RUNNING, {"units": 8})
         await BAILIAN.delete(opened, external_id)
         assert (await seen(opened, external_id)).status is Status.DELETING
-        clock.advance(2)
+        clock.tick(2)
         assert await BAILIAN.get(opened, external_id, SPEC) is None
     assert account.ledger.billed_seconds(clock()) == 9
     assert account.ledger.still_billed(clock()) == set()
@@ -52,7 +53,7 @@ async def test_a_running_deployment_is_called_by_its_id_with_the_accounts_key() 
         opened = connected(authority)
         spec = replace(SPEC, served_names=("small",))
         external_id = await made(opened, spec)
-        clock.advance(UP)
+        clock.tick(UP)
         running = await seen(opened, external_id, spec)
         reply = await chat(running)
     assert reply.status_code == 200
@@ -69,7 +70,7 @@ async def test_what_does_not_serve_has_no_upstream() -> None:
         opened = connected(authority)
         external_id = await made(opened)
         pending = await seen(opened, external_id)
-        clock.advance(UP)
+        clock.tick(UP)
         account.stop(external_id)
         stopped = await seen(opened, external_id)
     assert (pending.upstream, pending.service_url) == (None, None)
@@ -82,7 +83,7 @@ async def test_a_failure_is_told_in_the_platforms_words() -> None:
     async with running_emulator(account) as authority:
         opened = connected(authority)
         external_id = await made(opened)
-        clock.advance(3)
+        clock.tick(3)
         failed = await seen(opened, external_id)
     assert (failed.status, failed.status_reason) == (Status.FAILED, "no MU1 units are left")
 
@@ -104,13 +105,13 @@ async def test_a_new_size_is_taken_while_it_goes_on_serving(
         opened = connected(authority)
         BAILIAN.validate(opened.connection, spec)
         external_id = await made(opened, spec)
-        clock.advance(UP)
+        clock.tick(UP)
         wanted = replace(spec, capacity=capacity)
         await BAILIAN.scale(opened, external_id, wanted)
         updating = await seen(opened, external_id, wanted)
         with pytest.raises(ProviderBusy):
             await BAILIAN.scale(opened, external_id, wanted)
-        clock.advance(3)
+        clock.tick(3)
         running = await seen(opened, external_id, wanted)
     assert updating.status is Status.UPDATING
     assert updating.upstream is not None
@@ -122,7 +123,7 @@ async def test_an_update_sends_what_differs_and_refuses_what_is_fixed() -> None:
     async with running_emulator(account) as authority:
         opened = connected(authority)
         external_id = await made(opened)
-        clock.advance(UP)
+        clock.tick(UP)
         limited = replace(SPEC, provider_options={"rpm_limit": 500})
         for _ in range(2):
             await BAILIAN.update(opened, external_id, limited)
@@ -197,7 +198,7 @@ async def test_a_taken_suffix_that_is_not_shown_yet_leaves_the_outcome_open() ->
             await made(opened)
         with pytest.raises(ProviderUnclear) as raised:
             await made(opened)
-        clock.advance(60)
+        clock.tick(60)
         assert await BAILIAN.find(opened, SPEC, DEVICE) == account.ever_made[0].id
     assert raised.value.code == "provider_conflict"
     assert len(account.ever_made) == 1
@@ -219,7 +220,7 @@ async def test_a_new_deployment_that_is_not_shown_yet_is_no_error() -> None:
         opened = connected(authority)
         external_id = await made(opened)
         assert await BAILIAN.get(opened, external_id, SPEC) is None
-        clock.advance(60)
+        clock.tick(60)
         assert (await seen(opened, external_id)).status is Status.RUNNING
 
 

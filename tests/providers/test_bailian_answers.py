@@ -48,7 +48,7 @@ async def test_every_documented_shape_of_an_answer_is_understood(switches: Switc
         for number in range(3):
             await made(opened, replace(SPEC, name=f"other-{number}"), replace(DEVICE, value=f"mp-{number}"))
         external_id = await made(opened)
-        clock.advance(UP)
+        clock.tick(UP)
         assert await BAILIAN.find(opened, SPEC, DEVICE) == external_id
         running = await seen(opened, external_id)
         assert len(await BAILIAN.discover(opened)) == 4
@@ -212,7 +212,7 @@ async def test_calls_of_a_sub_workspace_carry_its_header(settings: dict[str, str
     async with running_emulator(account) as authority:
         opened = connected(authority, **settings)
         external_id = await made(opened)
-        clock.advance(UP)
+        clock.tick(UP)
         found = await seen(opened, external_id)
     assert found.upstream is not None
     assert found.upstream.headers == headers

@@ -61,11 +61,11 @@ async def test_a_model_is_deployed_twice_only_with_a_suffix() -> None:
 async def test_a_resize_steps_towards_its_goal_and_is_billed_as_a_new_segment() -> None:
     account, clock = stopped_account()
     held = account.create(MU)
-    clock.advance(UP)
+    clock.tick(UP)
     account.scale(held.id, {"capacity": 8})
     ready = [held.ready(clock())]
     for _ in range(2):
-        clock.advance(1.5)
+        clock.tick(1.5)
         ready.append(held.ready(clock()))
     assert ready == [4, 6, 8]
     assert [segment.size for segment in account.ledger.segments] == [{"capacity": 4}, {"capacity": 8}]
@@ -97,7 +97,7 @@ async def test_the_native_stream_grows_and_tells_errors_as_events() -> None:
     path, body = "/api/v1/services/aigc/text-generation/generation", {"model": held.id, "input": {"prompt": "x"}}
     async with running_emulator(account) as authority:
         early = await call(authority, "POST", path, body, **{"x-dashscope-sse": "enable"})
-        clock.advance(UP)
+        clock.tick(UP)
         grown = await call(authority, "POST", path, body, **{"x-dashscope-sse": "enable"})
     assert early.text.startswith("id:1\nevent:error\n:HTTP_STATUS/400\n")
     frames = [json.loads(line.removeprefix("data:")) for line in grown.text.splitlines() if line.startswith("data:")]
@@ -112,8 +112,8 @@ async def test_chats_come_from_the_real_server_that_was_given(stream: bool) -> N
     behind = real.create(MU)
     account, clock = stopped_account()
     held = account.create(MU)
-    real_clock.advance(UP)
-    clock.advance(UP)
+    real_clock.tick(UP)
+    clock.tick(UP)
     body = {"model": held.id, "messages": [], "stream": stream}
     async with running_emulator(real) as real_authority:
         account.forward = Forward(f"http://{real_authority}/compatible-mode/v1", behind.id, real.api_key)
@@ -127,7 +127,7 @@ async def test_chats_come_from_the_real_server_that_was_given(stream: bool) -> N
 async def test_a_real_server_that_is_away_is_an_error_and_no_crash() -> None:
     account, clock = stopped_account(forward=Forward("http://127.0.0.1:9/v1", "m"))
     held = account.create(MU)
-    clock.advance(UP)
+    clock.tick(UP)
     body = {"model": held.id, "messages": []}
     async with running_emulator(account) as authority:
         answer = await call(authority, "POST", "/compatible-mode/v1/chat/completions", body)
@@ -137,7 +137,7 @@ async def test_a_real_server_that_is_away_is_an_error_and_no_crash() -> None:
 async def test_a_stream_can_be_cut_in_the_middle() -> None:
     account, clock = stopped_account()
     held = account.create(MU)
-    clock.advance(UP)
+    clock.tick(UP)
     account.faults.add(Fault(Order.CUT, "POST", "/chat/completions"))
     async with running_emulator(account) as authority:
         with pytest.raises(httpx.RemoteProtocolError):

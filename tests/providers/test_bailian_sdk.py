@@ -16,8 +16,9 @@ from dashscope import v2
 from dashscope.v2 import errors
 
 from tests.emulators.bailian import Account, Switches, running_emulator
-from tests.emulators.bailian.service import WORDS
-from tests.support.bailian import UP, Clock, stopped_account
+from tests.emulators.canned import WORDS
+from tests.support.bailian import UP, stopped_account
+from tests.support.clock import Clock
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 
@@ -46,7 +47,7 @@ async def test_the_classic_sdk_goes_through_a_life(
     identifier = made.output.deployed_model
     again = await run(lambda: calls.call(model="qwen-plus", capacity=2, suffix="gw01", **given))
     assert (again.status_code, again.code) == (409, "Conflict")
-    clock.advance(UP)
+    clock.tick(UP)
     shown = await run(lambda: calls.get(identifier, **given))
     assert shown.output.status == "RUNNING"
     listed = await run(lambda: calls.list(page_no=1, page_size=50, **given))
@@ -54,10 +55,10 @@ async def test_the_classic_sdk_goes_through_a_life(
     await _generates(identifier, given)
     scaled = await run(lambda: calls.scale(identifier, 4, **given))
     assert (scaled.output.status, scaled.output.capacity) == ("UPDATING", 4)
-    clock.advance(3)
+    clock.tick(3)
     deleted = await run(lambda: calls.delete(identifier, **given))
     assert deleted.output.status == "DELETING"
-    clock.advance(2)
+    clock.tick(2)
     gone = await run(lambda: calls.get(identifier, **given))
     assert (gone.status_code, gone.code) == (404, "NotFound")
     assert account.ledger.still_billed(clock()) == set()
@@ -79,15 +80,15 @@ async def test_the_newer_sdk_goes_through_a_life(emulated: tuple[Account, Clock,
     wanted = {"model": "qwen3-8b", "capacity": 4, "plan": "mu", "deploy_spec": "MU1", "billing_method": "POST_PAY"}
     made = await run(lambda: calls.create(**wanted, suffix="gw02"))
     assert (made.deployed_model, made.status) == ("qwen3-8b-gw02", "PENDING")
-    clock.advance(UP)
+    clock.tick(UP)
     assert (await run(lambda: calls.get(made.deployed_model))).status == "RUNNING"
     events = await run(lambda: list(calls.stream_events(made.deployed_model)))
     assert [event.output["status"] for event in events] == ["PENDING", "RUNNING"]
     assert (await run(lambda: calls.list(page_size=100))).total_count == 1
     assert (await run(lambda: calls.scale(made.deployed_model, capacity=8))).status == "UPDATING"
-    clock.advance(3)
+    clock.tick(3)
     assert (await run(lambda: calls.delete(made.deployed_model))).status == "DELETING"
-    clock.advance(2)
+    clock.tick(2)
     with pytest.raises(errors.NotFoundError):
         await run(lambda: calls.get(made.deployed_model))
     await run(client.close)
@@ -101,7 +102,7 @@ async def test_the_openai_sdk_chats_with_a_running_deployment(emulated: tuple[Ac
     ) as client:
         with pytest.raises(openai.BadRequestError):
             await client.chat.completions.create(model=held.id, messages=MESSAGES)
-        clock.advance(UP)
+        clock.tick(UP)
         whole = await client.chat.completions.create(model=held.id, messages=MESSAGES)
         assert whole.choices[0].message.content == "".join(WORDS)
         stream = await client.chat.completions.create(

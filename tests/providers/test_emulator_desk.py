@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.emulators.bailian import Account, running_emulator
-from tests.support.bailian import UP, Clock, stopped_account
+from tests.support.bailian import UP, stopped_account
+from tests.support.clock import Clock
 
 PATH = "/api/v1/deployments"
 MU = {
@@ -36,7 +37,7 @@ async def emulated() -> AsyncIterator[tuple[Account, Clock, httpx.AsyncClient]]:
 async def test_the_ledger_tells_what_is_billed_and_closes_with_the_end(emulated: Any) -> None:
     account, clock, client = emulated
     held = account.create(MU)
-    clock.advance(UP)
+    clock.tick(UP)
     shown = (await client.get("/_ledger")).json()
     assert (shown["still_billed"], shown["billed_seconds"]) == ([held.id], UP)
     assert (shown["entries"][0]["resource"], shown["entries"][0]["to"]) == (held.id, None)

@@ -22,9 +22,9 @@ from app.providers.base import Device
 from app.providers.errors import ProviderBusy, ProviderMissing, ProviderRefused
 from app.providers.local_host import LocalHost
 from app.providers.platforms.local.provider import LocalProvider
-from app.providers.platforms.local.state import ServerPlace
+from app.providers.platforms.local.state import ServerPlace, list_tokens
 from app.providers.platforms.local.steps import CRASH_LIMIT, ENDING_SECONDS, LONGEST_WAIT_SECONDS, STEADY_SECONDS
-from app.providers.registry import local_server_tokens, stop_local_servers
+from app.providers.registry import stop_local_servers
 from tests.support.local_gateways import gateways
 from tests.support.local_node import NODE_ID, TOKEN, TOY, Node, connected, faulty, local_node
 
@@ -267,7 +267,7 @@ async def test_the_last_to_leave_ends_all_servers_and_the_next_brings_them_back(
         await node.until(Status.RUNNING, token)
     assert await stop_local_servers(node.host, timeout_seconds=0.3) == 3
     assert [node.processes(token) for token in ("dep_a", "dep_b", "dep_c")] == [[], [], []]
-    assert local_server_tokens(node.host) == ("dep_a", "dep_b", "dep_c")
+    assert list_tokens(node.host) == ("dep_a", "dep_b", "dep_c")
     back = await node.until(Status.RUNNING, "dep_a")
     assert back.raw["crashes"] == 0
 
@@ -310,7 +310,7 @@ async def test_a_log_that_grows_without_end_is_cut(node: Node) -> None:
 async def test_a_create_that_cannot_be_is_refused(node: Node) -> None:
     with pytest.raises(ProviderRefused, match="has no model 'gone'"):
         await node.create(DeploymentSpec("bot", "gone"))
-    assert local_server_tokens(node.host) == ()
+    assert list_tokens(node.host) == ()
 
 
 @pytest.mark.parametrize("point", ["local.prepared", "local.spawned"])

@@ -20,8 +20,8 @@ from alibabacloud_paimodelgallery20260603 import client as specs
 from alibabacloud_paimodelgallery20260603 import models as specs_models
 from alibabacloud_tea_openapi import models as openapi
 
+from tests.emulators.canned import WORDS
 from tests.emulators.pai import Switches
-from tests.emulators.pai.service import WORDS
 from tests.support.pai import CONTAINERS, Cloud, timed_platform
 
 REGION, NAME = "cn-hangzhou", "gw_qwen3_8b"

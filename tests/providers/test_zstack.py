@@ -132,6 +132,18 @@ async def test_a_restart_of_what_is_gone_says_what_the_platform_said() -> None:
             await zstack.provider.restart(zstack.opened, "f" * 32, SPEC)
 
 
+async def test_a_refused_restart_tells_no_credential() -> None:
+    async with platform() as zstack:
+        await zstack.running()
+        secret = password(zstack.account)["password"]
+        refused = {"uuid": GROUP, "success": False, "error": {"details": f"not\nwith {secret}"}}
+        body = json.dumps({"results": [refused]}).encode()
+        zstack.account.faults.add(Fault(Order.REPLY, "GET", "api-jobs", status=200, body=body))
+        with pytest.raises(ProviderRefused) as raised:
+            await zstack.provider.restart(zstack.opened, GROUP, SPEC)
+    assert raised.value.message == "ZStack AIOS did not restart it: not with ***"
+
+
 async def test_an_update_sends_what_a_group_can_change() -> None:
     async with platform() as zstack:
         await zstack.running()

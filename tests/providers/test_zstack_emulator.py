@@ -11,9 +11,9 @@ import openai
 import pytest
 
 from app.kit.http import VendorResponse
+from tests.emulators.canned import WORDS
 from tests.emulators.zstack import Forward, Switches
 from tests.emulators.zstack.catalog import LLM_SERVICE, QWEN, ZONE
-from tests.emulators.zstack.service import WORDS
 from tests.support.zstack import Platform, platform
 
 SERVICES = "/zstack/v1/ai/model-services"

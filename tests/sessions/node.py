@@ -12,12 +12,19 @@ from typing import Any
 
 import pytest
 
-from tests.sessions.session import MAX_TOKENS, Door, Refused, Reply
+from tests.sessions.session import MAX_TOKENS, QUESTION, TOOL, WEATHER, Door, Refused, Reply
 
 SCRIPTS = Path(__file__).parent.parent / "journeys" / "node"
 
+
+def _installed() -> bool:
+    """Whether node and every package of the scripts are there: those of an older checkout may be fewer."""
+    wanted = json.loads((SCRIPTS / "package.json").read_text())["dependencies"]
+    return shutil.which("node") is not None and all((SCRIPTS / "node_modules" / name).is_dir() for name in wanted)
+
+
 needs_node = pytest.mark.skipif(
-    shutil.which("node") is None or not (SCRIPTS / "node_modules").is_dir(),
+    not _installed(),
     reason="needs node and `npm ci` in tests/journeys/node (`.ci/run` does it)",
 )
 
@@ -33,7 +40,8 @@ class NodeClient:
         return Reply(*self._do("stream", door, model, prompt=prompt))
 
     def use_tool(self, door: Door, model: str, *, stream: bool) -> str:
-        return str(self._do("tool", door, model, stream=stream))
+        tool = {**TOOL, "result": WEATHER}
+        return str(self._do("tool", door, model, prompt=QUESTION, stream=stream, tool=tool))
 
     def embed(self, door: Door, model: str, text: str) -> Sequence[float]:
         vector: list[float] = self._do("embed", door, model, text=text)

@@ -15,17 +15,20 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import pytest
 
 from tests.sessions.conftest import Place
-from tests.support.scripted_model import Refusal, Talk
+from tests.support.scripted_model import FUNCTION, Refusal, Talk
 
 PROMPT = "Say hello."
 QUESTION = "What is the weather in Paris?"
 WEATHER = "sunny"
-TOOL_DESCRIPTION = "Say what the weather is in a city."
-TOOL_PARAMETERS: dict[str, Any] = {
-    "type": "object",
-    "properties": {"city": {"type": "string"}},
-    "required": ["city"],
-    "additionalProperties": False,
+TOOL: dict[str, Any] = {
+    "name": FUNCTION,
+    "description": "Say what the weather is in a city.",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
 }
 MAX_TOKENS = 12
 DIMENSIONS = 576
@@ -40,6 +43,16 @@ class Door:
     url: str
     key: str
     retries: int = 0
+
+    @property
+    def openai(self) -> dict[str, Any]:
+        """What every client of OpenAI's is opened with."""
+        return {"base_url": f"{self.url}/v1", "api_key": self.key, "max_retries": self.retries}
+
+
+def asked(model: str, prompt: str, **more: Any) -> dict[str, Any]:
+    """The body of a request, in both dialects."""
+    return {"model": model, "max_tokens": MAX_TOKENS, "messages": [{"role": "user", "content": prompt}], **more}
 
 
 class Reply(NamedTuple):
@@ -78,7 +91,10 @@ class Client(Protocol):
 
 
 class Situation(NamedTuple):
-    """`upstream` is what the scripted model answers; without one the real model is asked."""
+    """`upstream` is what the scripted model answers; without one the real model is asked.
+
+    `tight` is the window of the limit that refuses the call.
+    """
 
     status_code: int
     code: str
@@ -86,6 +102,10 @@ class Situation(NamedTuple):
     model: str = "bot"
     prompt: str = PROMPT
     key: str | None = None
+    tight: str | None = None
+
+    def key_at(self, place: Place) -> str:
+        return place.tight[self.tight] if self.tight else self.key or place.key
 
 
 SITUATIONS = {
@@ -96,14 +116,27 @@ SITUATIONS = {
     "a content filter that answers 500": Situation(
         400, "content_filter", Refusal(500, error={"code": "content_filter"})
     ),
+    "a limit that a wait cures": Situation(429, "rate_limit_exceeded", tight="hour"),
+    "a limit that no wait cures": Situation(429, "insufficient_quota", tight="day"),
     "a busy upstream": Situation(429, "rate_limit_exceeded", Refusal(429, {"retry-after": "1"})),
     "a failing upstream": Situation(502, "upstream_failed", Refusal(503, {"retry-after": "1"})),
     "an upstream that refuses our key": Situation(502, "upstream_auth", Refusal(401)),
 }
 
 
+KINDS: dict[int | str, str] = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    404: "NotFoundError",
+    429: "RateLimitError",
+    502: "InternalServerError",
+}
+"""Of OpenAI's and of Anthropic's clients, which are made by one generator."""
+
+
 class Session:
-    kinds: ClassVar[Mapping[int | str, str]]
+    driver: ClassVar[Callable[[], Client]]
+    kinds: ClassVar[Mapping[int | str, str]] = KINDS
     """Names of the family's exceptions by status code, and by the codes that have one of their own."""
     breaks: ClassVar[tuple[str, str | None]]
     """Name and code of the exception for a stream that ends with an error."""
@@ -111,7 +144,7 @@ class Session:
 
     @pytest.fixture
     def client(self) -> Client:
-        raise NotImplementedError
+        return type(self).driver()
 
     @pytest.fixture
     def door(self, place: Place) -> Door:
@@ -144,7 +177,7 @@ class Session:
         if situation.upstream is not None:
             model, prompt = "scripted", place.model.plan(situation.upstream).cue
         with pytest.raises(Refused) as refused:
-            (client.stream if stream else client.chat)(Door(place.url, situation.key or place.key), model, prompt)
+            (client.stream if stream else client.chat)(Door(place.url, situation.key_at(place)), model, prompt)
         assert refused.value.status_code == situation.status_code
         assert refused.value.kind == self.kinds.get(situation.code, self.kinds[situation.status_code])
         assert refused.value.code == situation.code

@@ -10,31 +10,12 @@ import anthropic
 import pytest
 from typing_extensions import override
 
-from tests.sessions.session import (
-    MAX_TOKENS,
-    PROMPT,
-    QUESTION,
-    TOOL_DESCRIPTION,
-    TOOL_PARAMETERS,
-    WEATHER,
-    Client,
-    Door,
-    Refused,
-    Reply,
-    Session,
-)
+from tests.sessions.session import PROMPT, QUESTION, TOOL, WEATHER, Client, Door, Refused, Reply, Session, asked
 from tests.support.scripted_model import FUNCTION
 
 pytestmark = pytest.mark.demo
 
-KINDS: dict[int | str, str] = {
-    400: "BadRequestError",
-    401: "AuthenticationError",
-    404: "NotFoundError",
-    429: "RateLimitError",
-    502: "InternalServerError",
-}
-TOOLS: Any = [{"name": FUNCTION, "description": TOOL_DESCRIPTION, "input_schema": TOOL_PARAMETERS}]
+TOOLS: Any = [{"name": FUNCTION, "description": TOOL["description"], "input_schema": TOOL["parameters"]}]
 
 
 @contextmanager
@@ -46,10 +27,6 @@ def opened(door: Door) -> Iterator[anthropic.Anthropic]:
     except anthropic.APIStatusError as error:
         within = None if error.status_code == 200 else error.status_code
         raise Refused(type(error).__name__, within, _code(error)) from error
-
-
-def asked(model: str, prompt: str, **more: Any) -> dict[str, Any]:
-    return {"model": model, "max_tokens": MAX_TOKENS, "messages": [{"role": "user", "content": prompt}], **more}
 
 
 class MessagesClient:
@@ -93,13 +70,8 @@ class MessagesClient:
 
 
 class TestAnthropic(Session):
-    kinds = KINDS
+    driver = MessagesClient
     breaks = ("APIStatusError", None)
-
-    @pytest.fixture
-    @override
-    def client(self) -> Client:
-        return MessagesClient()
 
     @override
     def test_the_real_model_embeds(self, client: Client, door: Door) -> None:

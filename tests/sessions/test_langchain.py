@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from typing_extensions import override
 
-from tests.sessions.session import MAX_TOKENS, QUESTION, WEATHER, Client, Door, Reply, Session
+from tests.sessions.session import MAX_TOKENS, QUESTION, WEATHER, Door, Reply, Session
 from tests.sessions.test_openai import TOOLS, refusals
 
 pytestmark = pytest.mark.demo
@@ -27,9 +26,8 @@ KINDS: dict[int | str, str] = {
 """Subclasses of openai-python's."""
 
 
-def chat_model(door: Door, model: str, **more: Any) -> ChatOpenAI:
-    address: Any = {"base_url": f"{door.url}/v1", "api_key": door.key, "max_retries": door.retries}
-    return ChatOpenAI(model=model, max_tokens=MAX_TOKENS, stream_usage=True, **address, **more)
+def chat_model(door: Door, model: str) -> ChatOpenAI:
+    return ChatOpenAI(model=model, max_tokens=MAX_TOKENS, stream_usage=True, **door.openai)
 
 
 class LangChainClient:
@@ -59,10 +57,9 @@ class LangChainClient:
             return str(ask([question, first, ToolMessage(WEATHER, tool_call_id=call["id"])]).content)
 
     def embed(self, door: Door, model: str, text: str) -> Sequence[float]:
-        address: Any = {"base_url": f"{door.url}/v1", "api_key": door.key, "max_retries": door.retries}
         # Otherwise it counts tokens with a vocabulary that it would have to download.
         with refusals():
-            return OpenAIEmbeddings(model=model, check_embedding_ctx_length=False, **address).embed_query(text)
+            return OpenAIEmbeddings(model=model, check_embedding_ctx_length=False, **door.openai).embed_query(text)
 
     def leave(self, door: Door, model: str, prompt: str, left: Callable[[], None]) -> None:
         with refusals():
@@ -74,13 +71,9 @@ class LangChainClient:
 
 
 class TestLangChain(Session):
+    driver = LangChainClient
     kinds = KINDS
     breaks = ("APIError", "upstream_invalid_response")
-
-    @pytest.fixture
-    @override
-    def client(self) -> Client:
-        return LangChainClient()
 
 
 def _reply(message: Any) -> Reply:

@@ -10,38 +10,15 @@ from typing import Any, TypeVar
 
 import openai
 import pytest
-from typing_extensions import override
 
-from tests.sessions.session import (
-    MAX_TOKENS,
-    QUESTION,
-    TOOL_DESCRIPTION,
-    TOOL_PARAMETERS,
-    WEATHER,
-    Client,
-    Door,
-    Refused,
-    Reply,
-    Session,
-)
+from tests.sessions.session import QUESTION, TOOL, WEATHER, Door, Refused, Reply, Session, asked
 from tests.support.scripted_model import FUNCTION
 
 pytestmark = pytest.mark.demo
 
-KINDS: dict[int | str, str] = {
-    400: "BadRequestError",
-    401: "AuthenticationError",
-    404: "NotFoundError",
-    429: "RateLimitError",
-    502: "InternalServerError",
-}
-TOOLS: Any = [
-    {
-        "type": "function",
-        "function": {"name": FUNCTION, "description": TOOL_DESCRIPTION, "parameters": TOOL_PARAMETERS, "strict": True},
-    }
-]
+TOOLS: Any = [{"type": "function", "function": {**TOOL, "strict": True}}]
 Answer = TypeVar("Answer")
+Talk = Callable[[openai.AsyncOpenAI], Coroutine[Any, Any, Answer]]
 
 
 @contextmanager
@@ -50,10 +27,6 @@ def refusals() -> Iterator[None]:
         yield
     except openai.APIError as error:
         raise Refused(type(error).__name__, getattr(error, "status_code", None), error.code) from error
-
-
-def asked(model: str, prompt: str, **more: Any) -> dict[str, Any]:
-    return {"model": model, "max_tokens": MAX_TOKENS, "messages": [{"role": "user", "content": prompt}], **more}
 
 
 def streamed(model: str, prompt: str) -> dict[str, Any]:
@@ -80,6 +53,16 @@ def after_call(message: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": QUESTION}, message.model_dump(exclude_none=True), result]
 
 
+def run(door: Door, talk: Talk[Answer]) -> Answer:
+    """Talk on a loop of its own."""
+
+    async def opened() -> Answer:
+        async with openai.AsyncOpenAI(**door.openai) as client:
+            return await talk(client)
+
+    return asyncio.run(opened())
+
+
 class SyncClient:
     """Of `openai.OpenAI`."""
 
@@ -93,7 +76,7 @@ class SyncClient:
 
     def use_tool(self, door: Door, model: str, *, stream: bool) -> str:
         with self._opened(door) as client:
-            first = self._message(client, stream, model=model, tools=TOOLS, messages=asked(model, QUESTION)["messages"])
+            first = self._message(client, stream, **asked(model, QUESTION), tools=TOOLS)
             last = self._message(client, stream, model=model, tools=TOOLS, messages=after_call(first))
             return str(last.content)
 
@@ -109,8 +92,7 @@ class SyncClient:
 
     @contextmanager
     def _opened(self, door: Door) -> Iterator[Any]:
-        address = {"base_url": f"{door.url}/v1", "api_key": door.key, "max_retries": door.retries}
-        with refusals(), openai.OpenAI(**address) as client:  # type: ignore[arg-type]
+        with refusals(), openai.OpenAI(**door.openai) as client:
             yield client
 
     def _message(self, client: openai.OpenAI, stream: bool, **request: Any) -> Any:
@@ -138,7 +120,7 @@ class AsyncClient:
 
     def use_tool(self, door: Door, model: str, *, stream: bool) -> str:
         async def talk(client: openai.AsyncOpenAI) -> str:
-            first = await self._message(client, stream, **{**asked(model, QUESTION), "tools": TOOLS})
+            first = await self._message(client, stream, **asked(model, QUESTION), tools=TOOLS)
             last = await self._message(client, stream, model=model, tools=TOOLS, messages=after_call(first))
             return str(last.content)
 
@@ -159,14 +141,9 @@ class AsyncClient:
 
         self._run(door, talk)
 
-    def _run(self, door: Door, talk: Callable[[openai.AsyncOpenAI], Coroutine[Any, Any, Answer]]) -> Answer:
-        async def opened() -> Answer:
-            address = {"base_url": f"{door.url}/v1", "api_key": door.key, "max_retries": door.retries}
-            async with openai.AsyncOpenAI(**address) as client:  # type: ignore[arg-type]
-                return await talk(client)
-
+    def _run(self, door: Door, talk: Talk[Answer]) -> Answer:
         with refusals():
-            return asyncio.run(opened())
+            return run(door, talk)
 
     async def _message(self, client: openai.AsyncOpenAI, stream: bool, **request: Any) -> Any:
         if not stream:
@@ -176,17 +153,9 @@ class AsyncClient:
 
 
 class TestOpenAI(Session):
-    kinds = KINDS
+    driver = SyncClient
     breaks = ("APIError", "upstream_invalid_response")
-
-    @pytest.fixture
-    @override
-    def client(self) -> Client:
-        return SyncClient()
 
 
 class TestAsyncOpenAI(TestOpenAI):
-    @pytest.fixture
-    @override
-    def client(self) -> Client:
-        return AsyncClient()
+    driver = AsyncClient

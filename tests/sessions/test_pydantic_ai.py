@@ -7,15 +7,14 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import openai
 import pytest
 from pydantic_ai import Agent, Embedder, ModelAPIError
 from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from typing_extensions import override
 
-from tests.sessions.session import MAX_TOKENS, QUESTION, WEATHER, Client, Door, Refused, Reply, Session
+from tests.sessions.session import MAX_TOKENS, QUESTION, WEATHER, Door, Refused, Reply, Session
+from tests.sessions.test_openai import run as run_openai
 
 pytestmark = pytest.mark.demo
 
@@ -25,10 +24,10 @@ KINDS: dict[int | str, str] = {
     401: "ModelAuthenticationError",
     404: "ModelNotFoundError",
     429: "ModelRateLimitError",
+    "insufficient_quota": "ModelQuotaExceededError",
     502: "ModelServerError",
 }
 Answer = TypeVar("Answer")
-Talk = Callable[[OpenAIProvider], Coroutine[Any, Any, Answer]]
 
 
 @contextmanager
@@ -41,14 +40,9 @@ def refusals() -> Iterator[None]:
         raise Refused(type(error).__name__, status_code, error.provider_error_code) from error
 
 
-def run(door: Door, talk: Talk[Answer]) -> Answer:
-    async def opened() -> Answer:
-        address: Any = {"base_url": f"{door.url}/v1", "api_key": door.key, "max_retries": door.retries}
-        async with openai.AsyncOpenAI(**address) as client:
-            return await talk(OpenAIProvider(openai_client=client))
-
+def run(door: Door, talk: Callable[[OpenAIProvider], Coroutine[Any, Any, Answer]]) -> Answer:
     with refusals():
-        return asyncio.run(opened())
+        return run_openai(door, lambda client: talk(OpenAIProvider(openai_client=client)))
 
 
 def agent(provider: OpenAIProvider, model: str) -> Agent[object, str]:
@@ -104,13 +98,9 @@ class PydanticClient:
 
 
 class TestPydanticAI(Session):
+    driver = PydanticClient
     kinds = KINDS
     breaks = ("ModelAPIError", "upstream_invalid_response")
-
-    @pytest.fixture
-    @override
-    def client(self) -> Client:
-        return PydanticClient()
 
 
 def _reply(answer: Any) -> Reply:

@@ -17,6 +17,7 @@ from app.providers.platforms.alayanew.provider import AlayaNewProvider
 from tests.emulators.alayanew import Account, running_emulator
 from tests.emulators.alayanew.account import Held
 from tests.emulators.alayanew.catalog import BASE_MODEL, LORA_MODEL
+from tests.support.clock import Clock
 
 PROVIDER = AlayaNewProvider()
 TOKEN = "mp-01k9zq3v7w8x9y0abcdefghjkm"
@@ -46,19 +47,6 @@ def connected(authority: str, account: Account, **settings: Any) -> OpenConnecti
         "con_one", ProviderKind("alayanew"), AlayaNewSettings(**known).model_dump(), credentials.model_dump()
     )
     return OpenConnection(connection, HttpVendorClient(AddressPolicy(), exempt=authority))
-
-
-@dataclass
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    now: float = 1_750_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def tick(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass

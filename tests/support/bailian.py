@@ -14,6 +14,7 @@ from app.providers.base import Device, OpenConnection
 from app.providers.platforms.bailian.config import BailianCredentials, BailianSettings
 from app.providers.platforms.bailian.provider import BailianProvider
 from tests.emulators.bailian import Account
+from tests.support.clock import Clock
 
 BAILIAN = BailianProvider()
 DEVICE = Device(CreateDevice.SUFFIX, "mp-01hzzzzzzzzzzzzzzzzzzzzzzz")
@@ -22,19 +23,6 @@ PTU = DeploymentSpec("fast", "qwen-flash-2025-07-28", plan="ptu", capacity={"inp
 SPLIT = replace(SPEC, template="MU1-PD", capacity={"prefill_units": 4, "decode_units": 8})
 UP = 7.0
 """Seconds until a new deployment runs, at the emulator's usual pace."""
-
-
-class Clock:
-    """Unix seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1_750_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def stopped_account(**given: Any) -> tuple[Account, Clock]:

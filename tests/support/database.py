@@ -1,8 +1,9 @@
 """One real Postgres for a test run; every test that asks gets a database of its own.
 
-The cluster is the product's own embedded one, with durability off, in a temporary directory. The
-migrations run once, into a template; a clone of it takes about 15 ms. `TEST_DATABASE_URL` takes an
-external server instead (a superuser's URL), so that the suite can run against another major.
+The cluster is the product's own embedded one, with durability off, in a temporary directory: in memory where
+there is room. The migrations run once, into a template; a clone of its 430 files takes about 15 ms in memory and
+200 ms on a disk (measured on ext4). `TEST_DATABASE_URL` takes an external server instead (a superuser's URL), so
+that the suite can run against another major.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +27,7 @@ from app.store.engine import IN_TRANSACTIONS
 from app.store.session import Store
 
 _TEMPLATE = "modelport_template"
+_ROOM_BYTES = 4 * 2**30
 _numbers = itertools.count(1)
 
 
@@ -70,7 +73,7 @@ def running_cluster() -> Iterator[TestCluster]:
         yield _with_template(external)
         return
     bin_dir = os.environ.get("TEST_PG_BIN_DIR")
-    with tempfile.TemporaryDirectory(prefix="modelport-test-") as directory:
+    with tempfile.TemporaryDirectory(prefix="modelport-test-", dir=_memory()) as directory:
         postgres = EmbeddedPostgres.open(
             Path(directory), pg_bin_dir=Path(bin_dir) if bin_dir else None, durable=False, watch=False
         )
@@ -78,6 +81,13 @@ def running_cluster() -> Iterator[TestCluster]:
             yield _with_template(postgres.dsn_for("postgres"))
         finally:
             postgres.close()
+
+
+def _memory() -> Path | None:
+    """A directory in memory; None where there is none that a run's processes could fill without harm."""
+    shared = Path("/dev/shm")
+    roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > _ROOM_BYTES
+    return shared if roomy else None
 
 
 def _with_template(admin_dsn: str) -> TestCluster:

@@ -16,6 +16,7 @@ from app.providers.base import Device, OpenConnection
 from app.providers.platforms.pai.config import PaiCredentials, PaiSettings
 from app.providers.platforms.pai.provider import PaiProvider
 from tests.emulators.pai import Account, Delays, running_emulator
+from tests.support.clock import Clock
 
 PROVIDER = PaiProvider()
 TOKEN = "mp-01k9zq3v7w8x9y0abcdefghjkm"
@@ -26,16 +27,6 @@ CONTAINERS = [{"image": "registry.example/vllm:0.9", "port": 8000, "script": "vl
 OWN = DeploymentSpec("support-bot", "own-model", provider_options={"containers": CONTAINERS})
 """A deployment with a service JSON of the caller's own: the gallery is not asked."""
 _HANG_GUARD_SECONDS = 20.0
-
-
-@dataclass
-class Clock:
-    """The emulated platform's time, moved by the test."""
-
-    now: float = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass

@@ -21,6 +21,7 @@ from app.providers.platforms.zstack.provider import ZStackProvider
 from tests.emulators.zstack import Account, Delays, running_emulator
 from tests.emulators.zstack.account import Group
 from tests.emulators.zstack.catalog import ZONE
+from tests.support.clock import Clock
 
 TOKEN = "mp-01k9zq3v7w8x9y0abcdefghjkm"
 DEVICE = Device(CreateDevice.TOKEN, TOKEN)
@@ -28,19 +29,6 @@ GROUP = group_uuid(TOKEN)
 SPEC = DeploymentSpec("support-bot", "qwen3-8b", template="text to text model service")
 AT_ONCE = Delays(job=0.0)
 _HANG_GUARD_SECONDS = 20.0
-
-
-@dataclass
-class Clock:
-    """The emulated platform's time, moved by the test."""
-
-    now: float = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def tick(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass

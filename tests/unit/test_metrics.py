@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,18 @@ def test_a_file_that_is_not_whole_counts_nothing_and_harms_nothing(group: Group)
     group.living.add("wrk_2")
     (group.data_dir / "metrics" / "grp_1" / "wrk_2.json").write_bytes(b'{"coun')
     assert one.total(numbers(1)) == numbers(1)
+
+
+def test_two_threads_of_a_process_write_its_numbers_at_the_same_time(group: Group) -> None:
+    one = group.worker("wrk_1")
+
+    def write(calls: int) -> None:
+        for _ in range(300):
+            one.write(numbers(calls))
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(write, calls) for calls in (1, 2)]:
+            done.result()
 
 
 STEPS = st.lists(

@@ -23,20 +23,18 @@ from tests.emulators.alayanew.rules import Refusal, check_body, check_scale
 from tests.emulators.faults import Faults
 from tests.emulators.forward import Forward
 from tests.emulators.ledger import Ledger
+from tests.emulators.lives import Life, Paces
 
 _MISSPELT = {"starting": "staring", "stopping": "stoping", "stopped": "stoped"}
 
 
 @dataclass(frozen=True)
-class Delays:
+class Delays(Paces):
     """Seconds. A service is `running` for `loading` before its model is ready."""
 
     starting: float = 3.0
     loading: float = 1.0
     stopping: float = 2.0
-
-    def scaled(self, factor: float) -> Delays:
-        return Delays(self.starting * factor, self.loading * factor, self.stopping * factor)
 
 
 @dataclass
@@ -70,7 +68,7 @@ class Switches:
 
 
 @dataclass
-class Held:
+class Held(Life):
     """One service. `ready_at`: when its model has been loaded since it runs."""
 
     id: str
@@ -82,15 +80,8 @@ class Held:
     api_key: str = field(default_factory=lambda: f"svc-{secrets.token_hex(16)}")
     calls: int = 0
 
-    def status(self, now: float) -> str:
-        return [word for since, word in self.life if since <= now][-1]
-
     def serves(self, now: float) -> bool:
         return self.status(now) == "running" and now >= self.ready_at
-
-    def enter(self, now: float, *steps: tuple[float, str]) -> None:
-        """Replace what lies ahead by statuses that begin so many seconds from now."""
-        self.life = [step for step in self.life if step[0] <= now] + [(now + after, word) for after, word in steps]
 
 
 @dataclass
@@ -140,7 +131,7 @@ class Account:
             raise Refusal("only a stopped service of this mode can be updated")
         self._check(mode, body)
         held.body = dict(body)
-        held.enter(now, (0, "starting"))
+        held.becomes(now, (0, "starting"))
         self._start(held, now)
 
     def scale(self, service_id: str, body: dict[str, Any]) -> None:
@@ -157,7 +148,7 @@ class Account:
         held, now = self.get(service_id), self.clock()
         if held.status(now) not in {"starting", "running"}:
             raise Refusal("service is not running")
-        held.enter(now, (0, "stopping"), (self.delays.stopping, "stopped"))
+        held.becomes(now, (0, "stopping"), (self.delays.stopping, "stopped"))
         self.ledger.close(service_id, now + self.delays.stopping)
 
     def delete(self, service_id: str) -> None:
@@ -200,7 +191,7 @@ class Account:
 
     def _start(self, held: Held, now: float) -> None:
         outcome, self.fail_next = "failed" if self.fail_next else "running", False
-        held.enter(now, (self.delays.starting, outcome))
+        held.becomes(now, (self.delays.starting, outcome))
         held.ready_at = now + self.delays.starting + self.delays.loading
         self.ledger.open(held.id, _size(held), now)
 

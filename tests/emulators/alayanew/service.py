@@ -5,22 +5,15 @@ Answers are canned, or come from a real server when one is given: then only the 
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Iterator
-from typing import Any
-
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.emulators import canned
 from tests.emulators.alayanew.account import Account, Held
 from tests.emulators.alayanew.control import read_body
 from tests.emulators.alayanew.rules import Refusal
 from tests.emulators.forward import forwarded
-
-WORDS = ("I", " am", " an", " emulated", " service", ".")
-_USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
 
 
 class Service:
@@ -45,12 +38,7 @@ class Service:
         held.calls += 1
         if self.account.forward:
             return await forwarded(self.account.forward, body) or _openai_error(Refusal("Bad Gateway", 502))
-        if body.get("stream"):
-            return StreamingResponse(_chunks(body), media_type="text/event-stream")
-        message = {"role": "assistant", "content": "".join(WORDS)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-        shape = {"object": "chat.completion", "created": 1, "model": body["model"]}
-        return JSONResponse({"id": _id(), **shape, "choices": [choice], "usage": _USAGE})
+        return canned.chat(body)
 
     async def models(self, request: Request) -> Response:
         try:
@@ -75,25 +63,6 @@ class Service:
         return [*held.body["servedName"], *self.account.adapters(held)]
 
 
-def _chunks(body: dict[str, Any]) -> Iterator[str]:
-    shape = {"id": _id(), "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
-
-    def chunk(delta: dict[str, Any], reason: str | None) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
-        return f"data: {json.dumps({**shape, 'choices': [choice], 'usage': None})}\n\n"
-
-    yield chunk({"role": "assistant", "content": ""}, None)
-    yield from (chunk({"content": word}, None) for word in WORDS)
-    yield chunk({"content": ""}, "stop")
-    if (body.get("stream_options") or {}).get("include_usage"):
-        yield f"data: {json.dumps({**shape, 'choices': [], 'usage': _USAGE})}\n\n"
-    yield "data: [DONE]\n\n"
-
-
 def _openai_error(refusal: Refusal) -> Response:
     kind = "server_error" if refusal.status >= 500 else "invalid_request_error"
     return JSONResponse({"error": {"message": refusal.message, "type": kind, "code": refusal.status}}, refusal.status)
-
-
-def _id() -> str:
-    return f"chatcmpl-{secrets.token_hex(6)}"

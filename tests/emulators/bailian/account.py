@@ -19,6 +19,7 @@ from tests.emulators.bailian.rules import Refusal, check_create, not_found, read
 from tests.emulators.faults import Faults
 from tests.emulators.forward import Forward
 from tests.emulators.ledger import Ledger
+from tests.emulators.lives import Life, Paces
 
 GONE = "GONE"
 _LIVING = frozenset({"PENDING", "DEPLOYING", "RUNNING", "UPDATING", "SCALING", "STOPPED", "FAILED"})
@@ -26,16 +27,13 @@ SERVING = frozenset({"RUNNING", "UPDATING", "SCALING"})
 
 
 @dataclass(frozen=True)
-class Delays:
+class Delays(Paces):
     """Seconds that each status lasts."""
 
     pending: float = 2.0
     deploying: float = 5.0
     updating: float = 3.0
     deleting: float = 2.0
-
-    def scaled(self, factor: float) -> Delays:
-        return Delays(*(factor * one for one in (self.pending, self.deploying, self.updating, self.deleting)))
 
 
 @dataclass
@@ -63,7 +61,7 @@ class Switches:
 
 
 @dataclass
-class Held:
+class Held(Life):
     """One deployment of the account."""
 
     id: str
@@ -76,15 +74,8 @@ class Held:
     limits: dict[str, float] = field(default_factory=dict)
     fail_reason: str | None = None
 
-    def status(self, now: float) -> str:
-        return [word for since, word in self.life if since <= now][-1]
-
     def ready(self, now: float) -> float:
         return [amount for since, amount in self.readiness if since <= now][-1]
-
-    def enter(self, now: float, *steps: tuple[float, str]) -> None:
-        """Replace what lies ahead by statuses that begin so many seconds from now."""
-        self.life = [step for step in self.life if step[0] <= now] + [(now + after, word) for after, word in steps]
 
 
 @dataclass
@@ -140,7 +131,7 @@ class Account:
         half, end = now + self.delays.updating / 2, now + self.delays.updating
         middle = (held.ready(now) + size.get("capacity", 0)) // 2
         held.readiness += [(half, middle), (end, size.get("capacity", 0))]
-        held.enter(now, (0, word), (self.delays.updating, "RUNNING"))
+        held.becomes(now, (0, word), (self.delays.updating, "RUNNING"))
         held.size = size
         self.ledger.close(identifier, now)
         self.ledger.open(identifier, size, now)
@@ -158,18 +149,18 @@ class Account:
         """Offline, and no longer billed, once DELETING is over. Asked again, it is the same deletion."""
         held, now = self.get(identifier), self.clock()
         if held.status(now) in _LIVING:
-            held.enter(now, (0, "DELETING"), (self.delays.deleting, GONE))
+            held.becomes(now, (0, "DELETING"), (self.delays.deleting, GONE))
             self.ledger.close(identifier, now + self.delays.deleting)
         return held
 
     def stop(self, identifier: str) -> None:
         """As the platform does for arrears: not billed any more. No API asks for it."""
-        self.get(identifier).enter(self.clock(), (0, "STOPPED"))
+        self.get(identifier).becomes(self.clock(), (0, "STOPPED"))
         self.ledger.close(identifier, self.clock())
 
     def remove(self, identifier: str) -> None:
         """As someone in the console does, at once."""
-        self.deployments[identifier].enter(self.clock(), (0, GONE))
+        self.deployments[identifier].becomes(self.clock(), (0, GONE))
         self.ledger.close(identifier, self.clock())
 
     def shown(self, held: Held) -> dict[str, Any]:
@@ -201,9 +192,9 @@ class Account:
         up = self.delays.pending + self.delays.deploying
         if self.fail_next is not None:
             held.fail_reason, self.fail_next = self.fail_next, None
-            held.enter(now, (self.delays.pending, "FAILED"))
+            held.becomes(now, (self.delays.pending, "FAILED"))
             return
-        held.enter(now, (self.delays.pending, "DEPLOYING"), (up, "RUNNING"))
+        held.becomes(now, (self.delays.pending, "DEPLOYING"), (self.delays.deploying, "RUNNING"))
         held.readiness.append((now + up, held.size.get("capacity", 0)))
 
     def _model(self, name: object) -> dict[str, Any]:

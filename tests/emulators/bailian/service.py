@@ -14,14 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.emulators import canned
 from tests.emulators.bailian.account import SERVING, Account
 from tests.emulators.bailian.control import authorise, read_body
 from tests.emulators.bailian.rules import Refusal
 from tests.emulators.forward import forwarded
 
-WORDS = ("I", " am", " an", " emulated", " deployment", ".")
-_USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
-_NATIVE_USAGE = {"input_tokens": 3, "output_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
+_NATIVE_USAGE = {"input_tokens": 3, "output_tokens": len(canned.WORDS), "total_tokens": 3 + len(canned.WORDS)}
 _NATIVE = "/api/v1/services/aigc/text-generation/generation"
 
 
@@ -46,12 +45,7 @@ class Service:
         if self.account.forward:
             silent = Refusal(503, "ModelUnavailable", "The model does not answer.")
             return await forwarded(self.account.forward, body) or _openai_error(silent)
-        if body.get("stream"):
-            return StreamingResponse(_chunks(body), media_type="text/event-stream")
-        message = {"role": "assistant", "content": "".join(WORDS)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-        shape = {"object": "chat.completion", "created": 1, "model": body["model"]}
-        return JSONResponse({"id": _id(), **shape, "choices": [choice], "usage": _USAGE})
+        return canned.chat(body)
 
     async def embeddings(self, request: Request) -> Response:
         try:
@@ -85,7 +79,7 @@ class Service:
             return JSONResponse(error, refusal.status)
         if streams:
             return StreamingResponse(_native_frames(body), media_type="text/event-stream")
-        output = _native_output(body, "".join(WORDS), "stop")
+        output = _native_output(body, "".join(canned.WORDS), "stop")
         return JSONResponse({"request_id": _id(), "output": output, "usage": _NATIVE_USAGE})
 
     async def _admit(self, request: Request) -> dict[str, Any]:
@@ -98,26 +92,11 @@ class Service:
         return body
 
 
-def _chunks(body: dict[str, Any]) -> Iterator[str]:
-    shape = {"id": _id(), "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
-
-    def chunk(delta: dict[str, Any], reason: str | None) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
-        return f"data: {json.dumps({**shape, 'choices': [choice], 'usage': None})}\n\n"
-
-    yield chunk({"role": "assistant", "content": ""}, None)
-    yield from (chunk({"content": word}, None) for word in WORDS)
-    yield chunk({"content": ""}, "stop")
-    if (body.get("stream_options") or {}).get("include_usage"):
-        yield f"data: {json.dumps({**shape, 'choices': [], 'usage': _USAGE})}\n\n"
-    yield "data: [DONE]\n\n"
-
-
 def _native_frames(body: dict[str, Any]) -> Iterator[str]:
     grows = not (body.get("parameters") or {}).get("incremental_output")
-    for number, word in enumerate(WORDS, 1):
-        text = "".join(WORDS[:number]) if grows else word
-        output = _native_output(body, text, "stop" if number == len(WORDS) else "null")
+    for number, word in enumerate(canned.WORDS, 1):
+        text = "".join(canned.WORDS[:number]) if grows else word
+        output = _native_output(body, text, "stop" if number == len(canned.WORDS) else "null")
         yield _frame(number, "result", 200, {"output": output, "usage": _NATIVE_USAGE, "request_id": _id()})
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from tests.emulators.faults import Faults
 from tests.emulators.forward import Forward
 from tests.emulators.ledger import Ledger
+from tests.emulators.lives import Life, Paces
 from tests.emulators.pai import catalog
 from tests.emulators.pai.refusal import Refusal, not_found
 
@@ -27,7 +28,7 @@ _BUSY = frozenset({"Creating", "Stopping", "Deleting"})
 
 
 @dataclass(frozen=True)
-class Delays:
+class Delays(Paces):
     """Seconds that each status lasts; `gateway`: how long after Running the gateway has no way to the service;
     `stop_lag`: how long a stopped service still shows Running."""
 
@@ -39,9 +40,6 @@ class Delays:
     stopping: float = 2.0
     starting: float = 1.0
     deleting: float = 2.0
-
-    def scaled(self, factor: float) -> Delays:
-        return Delays(*(factor * getattr(self, name) for name in self.__dataclass_fields__))
 
 
 @dataclass
@@ -73,7 +71,7 @@ class Switches:
 
 
 @dataclass
-class Held:
+class Held(Life):
     """One service of the account."""
 
     id: str
@@ -87,20 +85,9 @@ class Held:
     message: str = "Service is now creating"
     gateway_from: float = 0.0
 
-    def status(self, now: float) -> str:
-        return [word for since, word in self.life if since <= now][-1]
-
     @property
     def instances(self) -> int:
         return int(self.config["metadata"]["instance"])
-
-    def becomes(self, now: float, *steps: tuple[float, str]) -> None:
-        """From now on: each (how long the status before it lasts, status); the first one's time counts from now."""
-        past = [step for step in self.life if step[0] <= now]
-        for seconds, word in steps:
-            now += seconds
-            past.append((now, word))
-        self.life = past
 
 
 @dataclass

@@ -8,18 +8,14 @@ one is given: then only the model's name differs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from tests.emulators import canned
 from tests.emulators.forward import forwarded
 from tests.emulators.pai.account import Account, Held
-
-WORDS = ("I", " am", " an", " emulated", " service", ".")
-_USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
 
 
 class Service:
@@ -53,11 +49,7 @@ class Service:
             return _error(404, f"The model `{body.get('model')}` does not exist.")
         if self.account.forward:
             return await forwarded(self.account.forward, body) or PlainTextResponse("upstream connect error", 503)
-        if body.get("stream"):
-            return StreamingResponse(_chunks(body), media_type="text/event-stream")
-        choice = {"index": 0, "message": {"role": "assistant", "content": "".join(WORDS)}, "finish_reason": "stop"}
-        shape = {"id": "chatcmpl-emu", "object": "chat.completion", "created": 1, "model": body["model"]}
-        return JSONResponse({**shape, "choices": [choice], "usage": _USAGE})
+        return canned.chat(body)
 
     async def elsewhere(self, request: Request) -> Response:
         return Response(status_code=404)
@@ -81,17 +73,6 @@ def _served_name(held: Held) -> str:
     words = str(held.config.get("containers", [{}])[0].get("script", "")).split()
     flag = "--served-model-name"
     return words[words.index(flag) + 1] if flag in words[:-1] else "/model"
-
-
-def _chunks(body: dict[str, Any]) -> Iterator[str]:
-    shape = {"id": "chatcmpl-emu", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
-    for word in WORDS:
-        choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
-        yield f"data: {json.dumps({**shape, 'choices': [choice]})}\n\n"
-    yield f"data: {json.dumps({**shape, 'choices': [{'index': 0, 'delta': {}, 'finish_reason': 'stop'}]})}\n\n"
-    if (body.get("stream_options") or {}).get("include_usage"):
-        yield f"data: {json.dumps({**shape, 'choices': [], 'usage': _USAGE})}\n\n"
-    yield "data: [DONE]\n\n"
 
 
 def _error(status: int, message: str) -> Response:

@@ -24,6 +24,7 @@ from typing import Any, Literal
 from tests.emulators.faults import Faults
 from tests.emulators.forward import Forward
 from tests.emulators.ledger import Ledger
+from tests.emulators.lives import Life, Paces
 from tests.emulators.zstack import catalog
 from tests.emulators.zstack.refusal import Refusal
 
@@ -32,7 +33,7 @@ _JOBS_KEPT_SECONDS = 10_800.0
 
 
 @dataclass(frozen=True)
-class Delays:
+class Delays(Paces):
     """Seconds that jobs and statuses last."""
 
     job: float = 1.0
@@ -40,9 +41,6 @@ class Delays:
     setting_up: float = 1.0
     booting: float = 1.0
     starting: float = 2.0
-
-    def scaled(self, factor: float) -> Delays:
-        return Delays(*(factor * getattr(self, name) for name in self.__dataclass_fields__))
 
 
 @dataclass
@@ -86,7 +84,7 @@ class Job:
 
 
 @dataclass
-class Group:
+class Group(Life):
     """A model service instance group. `gone_at`: when there is none any more."""
 
     uuid: str
@@ -98,16 +96,6 @@ class Group:
     gone_at: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
     machine: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    def status(self, now: float) -> str:
-        return [word for since, word in self.life if since <= now][-1]
-
-    def becomes(self, now: float, *steps: tuple[float, str]) -> None:
-        """From now on: each (how long after the one before it, status)."""
-        self.life = [step for step in self.life if step[0] <= now]
-        for seconds, word in steps:
-            now += seconds
-            self.life.append((now, word))
 
     def there(self, now: float) -> bool:
         return self.gone_at is None or now < self.gone_at

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from starlette.types import ASGIApp
 
@@ -20,8 +19,6 @@ def create_emulator(account: Account | None = None) -> ASGIApp:
     return assembled(held, [*Service(held).routes(), *Control(held).routes()])
 
 
-@asynccontextmanager
-async def running_emulator(account: Account) -> AsyncIterator[str]:
-    """Run it on a port of the kernel's choice; yields its authority, `127.0.0.1:port`."""
-    async with serving(create_emulator(account)) as authority:
-        yield authority
+def running_emulator(account: Account) -> AbstractAsyncContextManager[str]:
+    """Run it on a port of the kernel's choice, known as its authority, `127.0.0.1:port`."""
+    return serving(create_emulator(account))

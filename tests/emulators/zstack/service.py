@@ -7,18 +7,14 @@ engine are canned, or come from a real server when one is given: then only the m
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.emulators import canned
 from tests.emulators.forward import forwarded
 from tests.emulators.zstack.account import Account, Group
-
-WORDS = ("I", " am", " an", " emulated", " instance", ".")
-_USAGE = {"prompt_tokens": 3, "completion_tokens": len(WORDS), "total_tokens": 3 + len(WORDS)}
 
 
 class Service:
@@ -51,11 +47,7 @@ class Service:
             return _error(404, f"The model `{body.get('model')}` does not exist.")
         if self.account.forward:
             return await forwarded(self.account.forward, body) or _error(502, "The engine does not answer.")
-        if body.get("stream"):
-            return StreamingResponse(_chunks(body), media_type="text/event-stream")
-        choice = {"index": 0, "message": {"role": "assistant", "content": "".join(WORDS)}, "finish_reason": "stop"}
-        shape = {"id": "chatcmpl-emu", "object": "chat.completion", "created": 1, "model": body["model"]}
-        return JSONResponse({**shape, "choices": [choice], "usage": _USAGE})
+        return canned.chat(body)
 
     def _admitted(self, request: Request) -> Group | Response:
         """The group whose instance is called, or what comes in its place."""
@@ -69,17 +61,6 @@ class Service:
         if key and request.headers.get("authorization") != f"Bearer {key}":
             return _error(401, "Unauthorized")
         return found[0]
-
-
-def _chunks(body: dict[str, Any]) -> Iterator[str]:
-    shape = {"id": "chatcmpl-emu", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
-    for word in WORDS:
-        choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
-        yield f"data: {json.dumps({**shape, 'choices': [choice]})}\n\n"
-    yield f"data: {json.dumps({**shape, 'choices': [{'index': 0, 'delta': {}, 'finish_reason': 'stop'}]})}\n\n"
-    if (body.get("stream_options") or {}).get("include_usage"):
-        yield f"data: {json.dumps({**shape, 'choices': [], 'usage': _USAGE})}\n\n"
-    yield "data: [DONE]\n\n"
 
 
 def _error(status: int, message: str) -> Response:

@@ -1,7 +1,7 @@
 // The session of the AI SDK with its provider for OpenAI-compatible servers.
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, RetryError, embed as embedText, generateText, jsonSchema, stepCountIs, streamText, tool } from "ai";
-import { DESCRIPTION, FUNCTION, PARAMETERS, QUESTION, serve, weatherIn } from "./steps.mjs";
+import { serve, weatherAs } from "./steps.mjs";
 
 const open = ({ url, key }) =>
   createOpenAICompatible({ name: "modelport", baseURL: `${url}/v1`, apiKey: key, includeUsage: true });
@@ -11,7 +11,6 @@ const asked = (given) => ({
   maxOutputTokens: given.limit,
   maxRetries: given.retries,
 });
-const TOOLS = { [FUNCTION]: tool({ description: DESCRIPTION, inputSchema: jsonSchema(PARAMETERS), execute: weatherIn }) };
 
 async function chat(given) {
   const { text, response, usage } = await generateText(asked(given));
@@ -32,7 +31,9 @@ async function stream(given) {
 }
 
 async function useTool(given) {
-  const request = { ...asked({ ...given, prompt: QUESTION }), tools: TOOLS, stopWhen: stepCountIs(2) };
+  const { name, description, parameters, result } = given.tool;
+  const offered = tool({ description, inputSchema: jsonSchema(parameters), execute: weatherAs(result) });
+  const request = { ...asked(given), tools: { [name]: offered }, stopWhen: stepCountIs(2) };
   return await (given.stream ? streamText(request) : await generateText(request)).text;
 }
 

@@ -1,6 +1,6 @@
 // The session of openai-node.
 import OpenAI from "openai";
-import { DESCRIPTION, FUNCTION, PARAMETERS, QUESTION, serve, weatherIn } from "./steps.mjs";
+import { serve, weatherAs } from "./steps.mjs";
 
 const open = ({ url, key, retries }) => new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: retries });
 const asked = ({ model, prompt, limit }) => ({
@@ -17,29 +17,24 @@ async function chat(given) {
 }
 
 async function stream(given) {
-  let [text, pieces, model, usage] = ["", 0, null, null];
+  let [text, pieces, usage] = ["", 0, null];
+  const models = new Set();
   for await (const chunk of await open(given).chat.completions.create(streamed(given))) {
     const piece = chunk.choices[0]?.delta?.content;
     text += piece ?? "";
     pieces += piece ? 1 : 0;
-    model = chunk.model;
+    models.add(chunk.model);
     usage = chunk.usage ?? usage;
   }
-  return [text, model, usage.prompt_tokens, usage.completion_tokens, pieces];
+  return [text, [...models].join(), usage.prompt_tokens, usage.completion_tokens, pieces];
 }
 
 async function tool(given) {
-  const definition = {
-    name: FUNCTION,
-    description: DESCRIPTION,
-    parameters: PARAMETERS,
-    parse: JSON.parse,
-    function: weatherIn,
-  };
+  const { result, ...told } = given.tool;
   const runner = open(given).chat.completions.runTools({
-    ...asked({ ...given, prompt: QUESTION }),
+    ...asked(given),
     stream: given.stream,
-    tools: [{ type: "function", function: definition }],
+    tools: [{ type: "function", function: { ...told, parse: JSON.parse, function: weatherAs(result) } }],
   });
   return await runner.finalContent();
 }

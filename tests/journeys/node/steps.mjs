@@ -1,20 +1,11 @@
 // Steps of a session, one JSON line each way: {step, …arguments} in, {answer} or {refused: {kind, status, code}} out.
 import { createInterface } from "node:readline";
 
-export const QUESTION = "What is the weather in Paris?";
-export const DESCRIPTION = "Say what the weather is in a city.";
-export const FUNCTION = "get_weather";
-export const PARAMETERS = {
-  type: "object",
-  properties: { city: { type: "string" } },
-  required: ["city"],
-  additionalProperties: false,
-};
-
-export function weatherIn({ city }) {
+/** The function of a tool, which gives its result where it is called as it should be. */
+export const weatherAs = (result) => ({ city }) => {
   if (city !== "Paris") throw new Error(`asked for the weather in ${city}`);
-  return "sunny";
-}
+  return result;
+};
 
 /** `refusalOf` gives the refusal of an error that is the client's, and nothing for any other. */
 export async function serve(steps, refusalOf) {

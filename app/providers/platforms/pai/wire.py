@@ -5,7 +5,7 @@ Differences from the SDKs, on purpose: `true`/`false` in a query instead of Pyth
 alibabacloud-paimodelgallery20250630 1.0.0, alibabacloud-paimodelgallery20260603 1.1.0 and
 alibabacloud-eas20210701 7.0.0, read and captured 2026-11-21.
 
-Answers are returned as parsed objects; what they hold is read in `mapping`, `gallery` and `catalog`.
+Answers are returned as parsed objects; what they hold is read in `mapping`, `services` and `catalog`.
 """
 
 from __future__ import annotations

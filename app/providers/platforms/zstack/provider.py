@@ -126,7 +126,7 @@ class ZStackProvider(Provider):
     async def restart(self, opened: OpenConnection, external_id: str, spec: DeploymentSpec) -> None:
         api = self._api(opened)
         ended = await jobs.changed(api, partial(api.restart_group, external_id), self._looks)
-        _raise_refused(ended, external_id)
+        _raise_refused(api, ended, external_id)
 
     @override
     async def discover(self, opened: OpenConnection) -> Sequence[Discovered]:
@@ -164,10 +164,11 @@ class ZStackProvider(Provider):
         return ZStackApi.of(opened, self._sessions, self._now)
 
 
-def _raise_refused(ended: Job, external_id: str) -> None:
+def _raise_refused(api: ZStackApi, ended: Job, external_id: str) -> None:
     """A restart of several succeeds as a whole and says for each what became of it."""
     for one in objects(ended.result, "results"):
         if one.get("uuid") == external_id and one.get("success") is False:
             error = one.get("error")
             told = error.get("details") or error.get("description") if isinstance(error, dict) else None
-            raise ProviderRefused(f"{TITLE} did not restart it" + (f": {told}" if isinstance(told, str) else "."))
+            reason = f": {api.client.clean(told)}" if isinstance(told, str) else "."
+            raise ProviderRefused(f"{TITLE} did not restart it{reason}")

@@ -1,4 +1,4 @@
-"""ZStack's REST API, one method for each call that is made here; bodies are made in `request`.
+"""ZStack's REST API, one method for each call that is made here; bodies are made in `rules`.
 
 Queries answer at once. Changes answer 202 with the location of a job, whose result is the answer: a
 change is sent with a job id of our choice (`X-Job-UUID`, 32 hex), and looked at by that id under the
