@@ -31,6 +31,18 @@ from app.proxy.openapi import fragment
 from app.settings import Settings
 
 DATA_PLANE = "/v1"
+_EXPOSED = (
+    "etag",
+    "location",
+    "retry-after",
+    "retry-after-ms",
+    "x-client-request-id",
+    "x-modelport-attempts",
+    "x-modelport-deployment",
+    "x-request-id",
+    *(f"x-ratelimit-{what}-{of}" for of in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+)
+"""What a page of another origin may read of our answers."""
 _HEALTH = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -44,7 +56,7 @@ def create_app(settings: Settings, options: ProcessOptions) -> ASGIApp:
         allow_origins=settings.web.cors_origins,
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["x-request-id", "x-modelport-deployment", "x-modelport-attempts", "retry-after"],
+        expose_headers=_EXPOSED,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.kit.backoff import delay_seconds
 from app.kit.logging import get_logger
-from app.store.engine import CONNECTION_ERRORS, open_connection
+from app.store.engine import open_connection
 
 CHANNEL = "modelport"
 _ALIVE_SECONDS = 15.0
@@ -32,7 +32,7 @@ async def listen(dsn: str, wake: Callable[[], None]) -> None:
     while True:
         try:
             await _listen_once(dsn, heard)
-        except CONNECTION_ERRORS as failure:
+        except Exception as failure:  # noqa: BLE001 - nobody else listens: whatever it was, the next connection may do better
             failures += 1
             if failures == 1:
                 log.warning("listen_lost", error_type=type(failure).__name__)

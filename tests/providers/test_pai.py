@@ -565,8 +565,9 @@ def test_the_intranet_address_is_used_where_it_is_asked_for() -> None:
 # What exists
 
 
-async def test_everything_on_the_account_is_discovered_page_by_page() -> None:
-    async with timed_platform(switches=Switches(services_page_cap=2)) as cloud:
+@pytest.mark.parametrize("tells_totals", [True, False])
+async def test_everything_on_the_account_is_discovered_page_by_page(tells_totals: bool) -> None:
+    async with timed_platform(switches=Switches(services_page_cap=2, tells_totals=tells_totals)) as cloud:
         for number in range(5):
             device = Device(CreateDevice.UNIQUE_NAME, f"mp-{number}")
             await PROVIDER.create(cloud.opened, OWN, device)
@@ -579,6 +580,16 @@ async def test_everything_on_the_account_is_discovered_page_by_page() -> None:
     assert found["foreign"].status is Status.RUNNING
     assert found["foreign"].created_at is not None
     assert "FAKE" not in str([one.raw for one in found.values()])
+
+
+async def test_half_a_list_is_not_taken_for_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.providers.platforms.pai.wire.PAGES_LIMIT", 2)
+    async with timed_platform(switches=Switches(services_page_cap=1)) as cloud:
+        for number in range(3):
+            await PROVIDER.create(cloud.opened, OWN, Device(CreateDevice.UNIQUE_NAME, f"mp-{number}"))
+        cloud.clock.now += 60
+        with pytest.raises(ProviderRefused, match="more than 2 pages"):
+            await PROVIDER.discover(cloud.opened)
 
 
 async def test_a_foreign_service_can_be_looked_at_and_called() -> None:
@@ -594,8 +605,9 @@ async def test_a_foreign_service_can_be_looked_at_and_called() -> None:
 # The catalog
 
 
-async def test_the_catalog_holds_every_page_with_plans_templates_and_capabilities() -> None:
-    async with timed_platform(switches=Switches(gallery_page_cap=3)) as cloud:
+@pytest.mark.parametrize("tells_totals", [True, False])
+async def test_the_catalog_holds_every_page_with_plans_templates_and_capabilities(tells_totals: bool) -> None:
+    async with timed_platform(switches=Switches(gallery_page_cap=3, tells_totals=tells_totals)) as cloud:
         models = {model.name: model for model in await PROVIDER.models(cloud.opened, {})}
     assert models.keys() == {"Qwen3-8B", "Qwen3-8B-Base", "DeepSeek-V3.2", "bge-m3"}
     qwen = models["Qwen3-8B"]

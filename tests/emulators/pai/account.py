@@ -56,6 +56,8 @@ class Switches:
     models_shape: Literal["array", "object"] = "array"
     gallery_page_cap: int = 100
     services_page_cap: int = 100
+    tells_totals: bool = True
+    """Off: a list does not say how long it is, as nothing promises."""
     taken: tuple[int, str] = (409, "ServiceAlreadyExists")
     hidden_seconds: float = 0.0
     stuck: str | None = None

@@ -66,7 +66,7 @@ class Control:
         shown: Any = found[catalog.page(query, self.account.switches.gallery_page_cap)]
         if self.account.switches.models_shape == "object":
             shown = shown[0] if shown else None
-        return {"TotalCount": str(len(found)), "Models": shown}
+        return {**self._total(str(len(found))), "Models": shown}
 
     def profiles(self, request: Request, body: bytes) -> dict[str, Any]:
         model = self._model(request)
@@ -105,7 +105,10 @@ class Control:
         paged = found[catalog.page({"PageSize": "100", **query}, self.account.switches.services_page_cap)]
         listed = [{**self._service(request, one), **_NOT_LISTED} for one in paged]
         services = [{name: value for name, value in one.items() if value is not None} for one in listed]
-        return {"PageNumber": 1, "PageSize": 100, "TotalCount": len(found), "Services": services}
+        return {"PageNumber": 1, "PageSize": 100, **self._total(len(found)), "Services": services}
+
+    def _total(self, count: int | str) -> dict[str, Any]:
+        return {"TotalCount": count} if self.account.switches.tells_totals else {}
 
     def describe(self, request: Request, body: bytes) -> dict[str, Any]:
         return self._service(request, self._held(request))

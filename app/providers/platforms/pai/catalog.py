@@ -20,7 +20,17 @@ from app.domain.catalog import CatalogModel, Plan
 from app.providers.base import CapacityForm
 from app.providers.errors import ProviderError
 from app.providers.platforms.pai.mapping import moment
-from app.providers.platforms.pai.wire import PAGE_SIZE, Entry, PaiApi, count, objects, text
+from app.providers.platforms.pai.wire import (
+    PAGE_SIZE,
+    PAGES_LIMIT,
+    Entry,
+    PaiApi,
+    count,
+    is_whole,
+    objects,
+    text,
+    too_long,
+)
 
 PARAMETERS = frozenset(
     """
@@ -40,7 +50,6 @@ PLANS: Mapping[str, str] = {
 """The three kinds of resources that a spec can be selected for (2026-06-03, GetModelDeploymentResources)."""
 
 _WITH_PROFILES = 20
-_PAGES_LIMIT = 1000
 _CAPABILITIES = {
     "Deployable": "deploy",
     "Trainable": "train",
@@ -72,16 +81,16 @@ async def every_entry(api: PaiApi, query: Mapping[str, str]) -> list[Entry]:
 async def _pages(api: PaiApi, query: Mapping[str, str], size: int) -> tuple[list[Entry], bool]:
     """What the pages hold, and False when they turned out to be single objects although there is more."""
     found: dict[str, Entry] = {}
-    for page in range(1, _PAGES_LIMIT + 1):
+    for page in range(1, PAGES_LIMIT + 1):
         answer = await api.list_models({**query, "PageNumber": str(page), "PageSize": str(size)})
         total = count(answer.get("TotalCount"))
         fresh = {_key(entry): entry for entry in objects(answer, "Models") if _key(entry) not in found}
         found |= fresh
         if size > 1 and total > 1 and isinstance(answer.get("Models"), dict):
             return [], False
-        if not fresh or len(found) >= total:
-            break
-    return list(found.values()), True
+        if not fresh or is_whole(answer, len(found)):
+            return list(found.values()), True
+    raise too_long()
 
 
 def _key(entry: Entry) -> str:

@@ -26,7 +26,7 @@ from app.providers.platforms.pai.refusals import judge
 TITLE = "Alibaba PAI"
 PAGE_SIZE = 100
 """EAS's default; the gallery states no maximum. A page may come back shorter than asked for."""
-_PAGES_LIMIT = 1000
+PAGES_LIMIT = 1000
 
 Entry = Mapping[str, Any]
 _EAS = "2021-07-01"
@@ -78,16 +78,18 @@ class PaiApi:
         return await self._eas("ListServices", "GET", path_of("api", "v2", "services"), query=query)
 
     async def services(self, query: Mapping[str, str]) -> AsyncIterator[Entry]:
-        """Every service that matches, page after page, each once."""
+        """Every service that matches, page after page, each once. Raises ProviderRefused for more than can be read:
+        half a list must not look like a whole one."""
         seen: set[str] = set()
-        for page in range(1, _PAGES_LIMIT + 1):
+        for page in range(1, PAGES_LIMIT + 1):
             answer = await self.list_services({**query, "PageNumber": str(page), "PageSize": str(PAGE_SIZE)})
             services = [one for one in objects(answer, "Services") if one.get("ServiceName") not in seen]
             for service in services:
                 seen.add(str(service.get("ServiceName")))
                 yield service
-            if not services or len(seen) >= count(answer.get("TotalCount")):
+            if not services or is_whole(answer, len(seen)):
                 return
+        raise too_long()
 
     async def describe_service(self, name: str) -> Entry:
         return await self._eas("DescribeService", "GET", self._service_path(name))
@@ -179,6 +181,17 @@ def count(value: Any) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
         return int(value)
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def is_whole(answer: Entry, seen: int) -> bool:
+    """Whether a list says that no more than the entries seen so far is in it; one that says nothing ends by a page
+    without anything new."""
+    total = answer.get("TotalCount")
+    return total is not None and seen >= count(total)
+
+
+def too_long() -> ProviderRefused:
+    return ProviderRefused(f"{TITLE} lists more than {PAGES_LIMIT} pages.", code=INVALID_ANSWER)
 
 
 def _model_path(model_id: str, what: str) -> str:
