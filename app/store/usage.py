@@ -30,8 +30,8 @@ class Moved(NamedTuple):
     from_lease: int
 
 
-Charged = tuple[str, str, int, int]
-"""A counter: its key, and the end of its window."""
+Charged = tuple[int, int]
+"""The end of a counter's window, which a change of the time zone may have moved, and what is added to it."""
 
 
 class RefusalCount(NamedTuple):
@@ -70,40 +70,34 @@ async def forget(session: AsyncSession, table: SumTable, *, kept_days: float, mo
     return len(result.all())
 
 
-async def _move(session: AsyncSession, worker_id: str, charges: Mapping[Charged, int]) -> list[Moved]:
+async def _move(session: AsyncSession, worker_id: str, charges: Mapping[CounterKey, Charged]) -> list[Moved]:
     """Counters first, in the order of their keys; then the worker's leases, as far as they cover it."""
     if not charges:
         return []
-    await session.execute(_CHARGES)
-    driver = await _driver(session)
-    rows = [(*key, amount) for key, amount in charges.items()]
-    await driver.copy_records_to_table("usage_charges", columns=_CHARGE_COLUMNS, records=rows)
-    await session.execute(_COUNT)
-    moved = await session.execute(_COVER, {"worker_id": worker_id})
+    columns = zip(*((*key, *charged) for key, charged in charges.items()), strict=True)
+    values = {name: list(column) for name, column in zip(_CHARGE_COLUMNS, columns, strict=True)}
+    await session.execute(_COUNT, values)
+    moved = await session.execute(_COVER, {**values, "worker_id": worker_id})
     return [Moved(CounterKey(row.tenant_id, row.limit_id, row.window_start), row.used, row.covered) for row in moved]
 
 
-def _charges(counted: Mapping[int, tuple[Counted, ...]], sums: Iterable[Row[Any]]) -> Mapping[Charged, int]:
+def _charges(counted: Mapping[int, tuple[Counted, ...]], sums: Iterable[Row[Any]]) -> Mapping[CounterKey, Charged]:
     """What new records add to each counter, from their sums by terms; a batch has far fewer terms than records."""
-    charges: dict[Charged, int] = {}
+    charges: dict[CounterKey, Charged] = {}
     for of_terms in sums:
         number, amounts = of_terms[0], of_terms[1:]
         for key, window_end, metric in counted[number]:
             if metric != CONCURRENCY:
-                charged = (*key, window_end)
-                charges[charged] = charges.get(charged, 0) + amounts[metric]
+                end, amount = charges.get(key, (window_end, 0))
+                charges[key] = max(end, window_end), amount + amounts[metric]
     return charges
 
 
 async def _copy_lines(session: AsyncSession, lines: Iterable[bytes]) -> None:
-    driver = await _driver(session)
-    await driver.copy_to_table(
-        "usage_ended", source=memoryview(b"".join(lines)), format="csv", null="null", escape="\\"
-    )
-
-
-async def _driver(session: AsyncSession) -> Any:
-    return (await (await session.connection()).get_raw_connection()).driver_connection
+    connection = await (await session.connection()).get_raw_connection()
+    driver: Any = connection.driver_connection
+    source = memoryview(b"".join(lines))  # bytes would be the path of a file
+    await driver.copy_to_table("usage_ended", source=source, format="csv", null="null", escape="\\")
 
 
 _CHARGE_COLUMNS = ("tenant_id", "limit_id", "window_start", "window_end", "amount")
@@ -121,12 +115,6 @@ _ENDED = """
 """As the lines have it: when it was admitted, its terms' subject and currency, its admission, its end."""
 ENDED_COLUMNS = tuple(column.split()[0] for column in _ENDED.split(","))
 _CREATE_ENDED = text(f"CREATE TEMPORARY TABLE IF NOT EXISTS usage_ended ({_ENDED}) ON COMMIT DELETE ROWS")
-_CHARGES = text("""
-    CREATE TEMPORARY TABLE IF NOT EXISTS usage_charges (
-        tenant_id text COLLATE "C", limit_id text COLLATE "C", window_start bigint, window_end bigint,
-        amount bigint
-    ) ON COMMIT DELETE ROWS
-""")
 _AS_ENDED = (
     "hold_id",
     "request_id",
@@ -166,20 +154,22 @@ _MADE = {
     "marks": "string_to_array(concat_ws(' ', admission_marks, end_marks), ' ')",
     "created_at": "now()",
 }
-_SUMS = """
-    SELECT tenant_id, limit_id, window_start, max(window_end) AS window_end, sum(amount)::bigint AS amount
-    FROM usage_charges GROUP BY 1, 2, 3
+_CHARGES = """
+    SELECT tenant_id COLLATE "C" AS tenant_id, limit_id COLLATE "C" AS limit_id, window_start, window_end, amount
+    FROM unnest(
+        CAST(:tenant_id AS text[]), CAST(:limit_id AS text[]), CAST(:window_start AS bigint[]),
+        CAST(:window_end AS bigint[]), CAST(:amount AS bigint[])
+    ) AS charges (tenant_id, limit_id, window_start, window_end, amount)
 """
 _COUNT = text(f"""
     INSERT INTO limit_counters AS c (tenant_id, limit_id, window_start, window_end, used)
-    SELECT * FROM ({_SUMS}) AS s ORDER BY 1, 2, 3
+    {_CHARGES} ORDER BY 1, 2, 3
     ON CONFLICT (tenant_id, limit_id, window_start) DO UPDATE SET used = c.used + excluded.used
 """)
 _COVER = text(f"""
-    WITH sums AS ({_SUMS}),
-    covers AS (
+    WITH covers AS (
         SELECT s.*, least(s.amount, coalesce(l.amount, 0)) AS covered
-        FROM sums s LEFT JOIN leases l ON l.worker_id = :worker_id AND l.tenant_id = s.tenant_id
+        FROM ({_CHARGES}) AS s LEFT JOIN leases l ON l.worker_id = :worker_id AND l.tenant_id = s.tenant_id
             AND l.limit_id = s.limit_id AND l.window_start = s.window_start
     ),
     spent AS (

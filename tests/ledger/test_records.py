@@ -24,10 +24,12 @@ def ended(request_id: str, picos: int | None = None, *, served: str | None = Non
     return Settled(request_id, Outcome.COMPLETE, *counts, *others)
 
 
-def written(subject: Subject, end: Settled, counted: tuple[Counted, ...] = (), marks: str | None = None) -> Batch:
+def written(
+    subject: Subject, end: Settled, counted: tuple[Counted, ...] = (), marks: str | None = None, number: int = 7
+) -> Batch:
     terms = Terms(subject, "USD", Rates(), Rule.ESTIMATE, counted)
-    admitted = encode_admitted((end.request_id, None, 12, 40, marks, 7))
-    return Batch([line(end.request_id, terms.columns(), admitted, encode_settled(tuple(end)))], {7: counted})
+    admitted = encode_admitted((end.request_id, None, 12, 40, marks, number))
+    return Batch([line(end.request_id, terms.columns(), admitted, encode_settled(tuple(end)))], {number: counted})
 
 
 async def keep(store: Store, batch: Batch) -> None:
@@ -59,6 +61,18 @@ async def test_money_is_exact_and_counts_as_the_hold_does(quotas: Quotas, picos:
     assert tuple(found[1:]) == (None if picos is None else "USD", micros(picos or 0), [])
     assert await rows(quotas.store, "SELECT used FROM limit_counters") == [(micros(picos or 0),)]
     assert await rows(quotas.store, "SELECT cost FROM usage_hours") == [(money(picos or 0),)]
+
+
+async def test_one_counter_of_two_terms_is_moved_once_and_ends_with_the_later(quotas: Quotas) -> None:
+    """As after a change of the tenant's time zone, in the middle of a window."""
+    key = CounterKey("ten_1", COST.id, 0)
+    batches = [
+        written(PLAIN, ended(new_id("req"), 10**6), (Counted(key, end, 4),), number=number)
+        for number, end in enumerate((2**40, 2**40 + 3600, 2**40))
+    ]
+    counted = {number: one.counted[number] for number, one in enumerate(batches)}
+    await keep(quotas.store, Batch([one.lines[0] for one in batches], counted))
+    assert await rows(quotas.store, "SELECT used, window_end FROM limit_counters") == [(3, 2**40 + 3600)]
 
 
 def test_the_moment_of_an_id_is_the_same_everywhere() -> None:
