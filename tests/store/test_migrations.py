@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
+from pathlib import Path
 
 import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 import app.store.tables  # noqa: F401 - registers the tables
@@ -46,6 +50,20 @@ async def test_processes_that_start_together_migrate_exactly_once(empty_dsn: str
     answers = [await process.communicate() for process in processes]
     assert sorted(out.strip() for out, _ in answers) == [b"False"] * 5 + [b"True"], [err for _, err in answers]
     assert await migrate.current_revision(empty_dsn) == migrate.head_revision()
+
+
+def test_files_are_named_by_their_revisions_which_follow_each_other() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrate._scripts()))
+    known = list(ScriptDirectory.from_config(config).walk_revisions())
+    assert [one.revision for one in known] == sorted((one.revision for one in known), reverse=True)
+    assert {Path(one.path).name[: len(one.revision)] for one in known} == {one.revision for one in known}
+    assert migrate.head_revision() == known[0].revision
+
+
+def test_a_process_does_not_load_what_only_migrating_needs() -> None:
+    loaded = "import sys, app.cli.commands; sys.exit('alembic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", loaded], check=True)
 
 
 async def test_a_process_that_may_not_migrate_says_which_revision_it_waits_for(empty_dsn: str) -> None:
