@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import asyncpg
+
 from app.store.embedded.binaries import find_binaries
 from app.store.embedded.processes import kill
 from tests.support.embedded_user import ask
@@ -41,15 +43,29 @@ def stopped(pid: int) -> Iterator[None]:
 
 @contextmanager
 def computing_backend(dsn: str) -> Iterator[int]:
-    """The process id of a backend that is busy for ever and looks at nothing else."""
+    """The process id of a backend that is busy for ever and looks at nothing else.
+
+    A server that has just lost another backend may still let somebody in before it notices, and ends them.
+    """
     psql = find_binaries(None).client_command("psql", dsn, "-c", "DO 'BEGIN LOOP END LOOP; END'")
     busy = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO%' AND state = 'active'"
-    with subprocess.Popen(psql, stderr=subprocess.DEVNULL) as client:
-        try:
-            until(lambda: ask(dsn, busy) is not None)
-            yield ask(dsn, busy)
-        finally:
+    clients: list[subprocess.Popen[bytes]] = []
+    found: list[int] = []
+
+    def is_busy() -> bool:
+        if not clients or clients[-1].poll() is not None:
+            clients.append(subprocess.Popen(psql, stderr=subprocess.DEVNULL))
+        with suppress(asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError, asyncpg.CrashShutdownError):
+            found[:] = filter(None, [ask(dsn, busy)])
+        return bool(found)
+
+    try:
+        until(is_busy)
+        yield found[0]
+    finally:
+        for client in clients:
             client.kill()
+            client.wait()
 
 
 def _has_files(pid: int) -> bool:
