@@ -15,7 +15,7 @@ from app.ledger.slices import Slice
 from app.ledger.terms import Account
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Which slices a subject's calls take from, and what the journal says of them (under `number`); made once a window.
 
@@ -77,7 +77,7 @@ class Hold:
     """An admitted call. `unmetered`: let through although the limits could not be counted (`on_store_loss: open`).
 
     `amounts` is what it takes from its slices: the estimate at first, the charge when it has been settled.
-    `settled`, `settlement` and `settled_in` are there only then. `admission` and `settlement`: the journal's words.
+    `settled` is there only then. `admission` is what the journal says of it.
     """
 
     __slots__ = (
@@ -90,15 +90,11 @@ class Hold:
         "plan",
         "request_id",
         "settled",
-        "settled_in",
-        "settlement",
         "size",
         "unmetered",
     )
 
     settled: SettledFields
-    settlement: bytes
-    settled_in: Segment | None
 
     def __init__(
         self,
@@ -127,3 +123,12 @@ class Hold:
     def end(self) -> Settled:
         """How it ended; only for a settled hold."""
         return Settled(*self.settled)
+
+
+Ended = tuple[str, Plan, bytes, bytes, Amounts, Segment, Segment | None, InputSize | None, int | None]
+"""A settled call on its way into the database, in as little memory as it takes; thousands wait there.
+
+Its request id and its plan; what the journal says of its admission and its end; what it takes from the plan's slices;
+where the journal has the two (None: the end could not be written); the size and the tokens of its input, where its
+upstream has counted them (else None).
+"""

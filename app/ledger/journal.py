@@ -139,9 +139,9 @@ class Journal:
         segment.memory[at] = _WITHDRAWN_BYTE
         self.unpin(segment)
 
-    def unpin(self, segment: Segment) -> None:
-        """The database has what a frame of `segment` said."""
-        segment.pins -= 1
+    def unpin(self, segment: Segment, frames: int = 1) -> None:
+        """The database has what so many frames of `segment` said."""
+        segment.pins -= frames
         if segment.pins == 0 and segment is not self._current:
             self._segments.remove(segment)
             segment.close()

@@ -29,7 +29,7 @@ from app.kit.logging import get_logger
 from app.ledger import replay
 from app.ledger.admission import Admission
 from app.ledger.dead_letters import DeadLetters
-from app.ledger.holds import CallSize, Finish, Hold, Plan
+from app.ledger.holds import CallSize, Ended, Finish, Hold, Plan
 from app.ledger.journal import MOST_SEGMENTS, SEGMENT_BYTES, Journal, JournalFull
 from app.ledger.leaseholder import Leaseholder
 from app.ledger.plans import Plans
@@ -196,17 +196,21 @@ class Ledger:
         hold.ended = True
         plan = hold.plan
         rates = self.rates(hold, finish.served)
-        fields, charged = settling(hold, finish, rates)
+        fields, charged, counted = settling(hold, finish, rates)
         self._admission.replace(plan.slices, hold.amounts, charged)
-        hold.settlement = payload = encode_settled(fields)
         hold.settled, hold.amounts = fields, charged
+        settlement = encode_settled(fields)
+        settled_in = None
         try:
-            hold.settled_in = self._journal.settle(payload)
+            settled_in = self._journal.settle(settlement)
         except JournalFull:
-            hold.settled_in = None
             self._unwritten += 1
-        del self._open[hold.request_id]
-        self._recorder.put(hold)
+        request_id = hold.request_id
+        del self._open[request_id]
+        size = hold.size.input_size
+        self._recorder.put(
+            (request_id, plan, hold.admission, settlement, charged, hold.admitted_in, settled_in, size, counted)
+        )
 
     def release(self, hold: Hold) -> None:
         """Undo a hold of which nothing has reached an upstream: no charge, no record."""
@@ -312,14 +316,10 @@ class Ledger:
             held[key] += amount
         return held
 
-    def _learn(self, recorded: Sequence[Hold]) -> None:
-        for one in recorded[::_LEARNS_FROM]:
-            size = one.size.input_size
-            if size is None:
-                continue
-            end = one.end
-            if end.input_tokens is not None and not end.estimated:
-                self.ratio(one.plan.terms.subject.model).learn(size, end.input_tokens)
+    def _learn(self, recorded: Sequence[Ended]) -> None:
+        for _, plan, *_, size, counted in recorded[::_LEARNS_FROM]:
+            if size is not None and counted is not None:
+                self.ratio(plan.terms.subject.model).learn(size, counted)
 
     def _terms_changed(self, tenant_id: str | None) -> None:
         self._upkeep.recheck(tenant_id)

@@ -11,15 +11,16 @@ the journal's bound, and the ledger then refuses to admit: nothing is dropped.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from operator import itemgetter
 
 from app.domain.metering import Batch, CounterKey
 from app.errors import GatewayError
 from app.kit.backoff import delay_seconds
 from app.kit.logging import get_logger
 from app.ledger.dead_letters import DeadLetters, record
-from app.ledger.holds import Hold
+from app.ledger.holds import Ended
 from app.ledger.journal import Journal
 from app.ledger.leaseholder import Leaseholder
 from app.ledger.records import line
@@ -45,7 +46,7 @@ class Recorder:
         shelf: Shelf,
         refusals: RefusalCounts,
         letters: DeadLetters,
-        on_recorded: Callable[[Sequence[Hold]], None],
+        on_recorded: Callable[[Sequence[Ended]], None],
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -55,7 +56,7 @@ class Recorder:
         self._refusals = refusals
         self._letters = letters
         self._on_recorded = on_recorded
-        self._pending: dict[str, Hold] = {}
+        self._pending: list[Ended] = []
         self._full = asyncio.Event()
 
     @property
@@ -63,17 +64,17 @@ class Recorder:
         """Settled calls that the database does not have yet."""
         return len(self._pending)
 
-    def put(self, hold: Hold) -> None:
-        """It has been settled."""
-        self._pending[hold.request_id] = hold
+    def put(self, ended: Ended) -> None:
+        """A call has been settled."""
+        self._pending.append(ended)
         if len(self._pending) >= BATCH:
             self._full.set()
 
     def outstanding(self) -> Iterator[tuple[CounterKey, int]]:
         """What settled and unrecorded calls hold of the leases."""
-        for one in self._pending.values():
-            for slice_, index in one.plan.slices:
-                yield slice_.key, one.amounts[index]
+        for _, plan, _, _, amounts, *_ in self._pending:
+            for slice_, index in plan.slices:
+                yield slice_.key, amounts[index]
 
     async def run(self) -> None:
         """For ever; slower while the database does not answer."""
@@ -107,7 +108,7 @@ class Recorder:
 
     async def _flush_batch(self) -> int:
         async with self._holder.recording:
-            batch = list(islice(self._pending.values(), BATCH))
+            batch = self._pending[:BATCH]
             aside = self._letters.count
             try:
                 moved = await record(self._store, self._worker_id, _written(batch), self._letters)
@@ -122,12 +123,12 @@ class Recorder:
         self._on_recorded(batch)
         return len(batch)
 
-    def _forget(self, batch: Sequence[Hold]) -> None:
-        for one in batch:
-            del self._pending[one.request_id]
-            self._journal.unpin(one.admitted_in)
-            if one.settled_in is not None:
-                self._journal.unpin(one.settled_in)
+    def _forget(self, batch: Sequence[Ended]) -> None:
+        del self._pending[: len(batch)]
+        segments = Counter(map(itemgetter(5), batch)) + Counter(map(itemgetter(6), batch))
+        for segment, frames in segments.items():
+            if segment is not None:
+                self._journal.unpin(segment, frames)
 
     def _correct(self, moved: Moved) -> None:
         """What no lease covered has been counted all the same; it does not weigh on the next lease too."""
@@ -147,6 +148,8 @@ class Recorder:
             raise
 
 
-def _written(holds: Sequence[Hold]) -> Batch:
-    lines = [line(one.request_id, one.plan.columns, one.admission, one.settlement) for one in holds]
-    return Batch(lines, {one.plan.number: one.plan.terms.counted for one in holds})
+def _written(batch: Sequence[Ended]) -> Batch:
+    lines = [
+        line(request_id, plan.columns, admission, settlement) for request_id, plan, admission, settlement, *_ in batch
+    ]
+    return Batch(lines, {one.number: one.terms.counted for one in set(map(itemgetter(1), batch))})

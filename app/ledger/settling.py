@@ -16,8 +16,8 @@ _COMPLETE = Outcome.COMPLETE
 _NOBODY_ELSE = (None, None, None)
 
 
-def settling(hold: Hold, finish: Finish, rates: Rates | None) -> tuple[SettledFields, Amounts]:
-    """The fields of `Settled`, and what the call takes from its limits.
+def settling(hold: Hold, finish: Finish, rates: Rates | None) -> tuple[SettledFields, Amounts, int | None]:
+    """The fields of `Settled`, what the call takes from its limits, and its input tokens if its upstream counted them.
 
     Counts that the upstream gave stay as they are; those it did not give are the charge's, if there is one.
     """
@@ -67,7 +67,8 @@ def settling(hold: Hold, finish: Finish, rates: Rates | None) -> tuple[SettledFi
     )
     tokens = input_tokens + output_tokens
     cost = micros(picos) if picos else 0
-    return fields, (requests, tokens, input_tokens, output_tokens, cost, 0)
+    counted = None if estimated else said_input
+    return fields, (requests, tokens, input_tokens, output_tokens, cost, 0), counted
 
 
 def _by_rule(hold: Hold, finish: Finish) -> tuple[TokenUsage | None, Charge, tuple[str, ...]]:

@@ -181,7 +181,8 @@ async def test_two_records_of_one_hold_in_one_batch_or_two_count_once(quotas: Qu
     ledger, who = await quotas.ledger(), subject(await quotas.tenant(REQUESTS))
     found = await held(ledger, who)
     ledger.settle(found, done())
-    batch = _written([found, found])
+    (one,) = ledger._recorder._pending
+    batch = _written([one, one])
     for _ in range(3):
         async with quotas.store.write() as session:
             await usage.record(session, ledger._worker_id, batch)
