@@ -28,6 +28,7 @@ _LEAST_BYTES = 64
 """Chat templates add tokens that no byte of the caller stands for: short calls teach nothing."""
 
 MAX_TOKENS_CLAMPED = "max_tokens_clamped"
+_CLAMPED = (MAX_TOKENS_CLAMPED,)
 _WINDOW_BYTES = 2048
 _DATA_MARK = b";base64,"
 _AUDIO_MARK = b'"input_audio"'
@@ -61,8 +62,9 @@ class TokenRatio:
 
     def input_tokens(self, size: InputSize) -> int:
         """At least one: a call without input does not exist."""
-        tokens = int(size.text_bytes * self.tokens_per_byte) + size.media * MEDIA_TOKENS
-        return min(max(tokens, 1), MOST_TOKENS)
+        text_bytes, media = size
+        tokens = int(text_bytes * self.tokens_per_byte) + media * MEDIA_TOKENS
+        return tokens if 1 <= tokens <= MOST_TOKENS else min(max(tokens, 1), MOST_TOKENS)
 
     def learn(self, size: InputSize, reported_input_tokens: int) -> None:
         """A settled call said what its input was; calls with media do not tell text from pictures."""
@@ -82,11 +84,15 @@ def estimate(
     above the cap is the cap, and marked. `choices` (`n`) is how many answers were asked for.
     """
     most = OUTPUT_CAP if cap is None else min(max(cap, 0), MOST_TOKENS)
-    answers = 1 if choices <= 1 else min(choices, 128)
+    marks: tuple[str, ...] = ()
+    written = most
     if type(max_tokens) is int and 0 <= max_tokens <= most:
-        return Estimate(ratio.input_tokens(size), min(max_tokens * answers, MOST_TOKENS))
-    marks = () if max_tokens is None else (MAX_TOKENS_CLAMPED,)
-    return Estimate(ratio.input_tokens(size), min(most * answers, MOST_TOKENS), marks)
+        written = max_tokens
+    elif max_tokens is not None:
+        marks = _CLAMPED
+    if choices > 1:
+        written = min(written * min(choices, 128), MOST_TOKENS)
+    return Estimate(ratio.input_tokens(size), written, marks)
 
 
 def measure(body: bytes) -> InputSize:

@@ -31,7 +31,7 @@ from app.store.session import Store
 from app.store.usage import Moved
 
 FLUSH_SECONDS = 0.3
-BATCH = 1_000
+BATCH = 2_000
 
 log = get_logger(__name__)
 

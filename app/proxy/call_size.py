@@ -9,6 +9,8 @@ tokens takes none at all. An answer that is a medium counts as one.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from app.domain.estimate import MEDIA_TOKENS, OUTPUT_CAP, Estimate, TokenRatio, estimate
 from app.ledger.holds import CallSize
 from app.proxy.endpoints import Endpoint
@@ -62,8 +64,9 @@ def _choices(members: Members) -> int:
     return most
 
 
+@lru_cache(maxsize=1_024)
 def _number(raw: bytes) -> int | str | None:
-    """An integer as JSON writes it; None for null, and a text for anything else."""
+    """An integer as JSON writes it; None for null, and a text for anything else. Callers ask for the same few."""
     if raw == b"null":
         return None
     is_number = len(raw) <= _NUMBER_BYTES and raw.removeprefix(b"-").isdigit()
