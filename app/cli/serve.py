@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import os
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ import uvloop
 from uvicorn.supervisors import Multiprocess
 
 from app.cli.errors import CommandFailed
-from app.kit.logging import configure_logging
+from app.kit.logging import configure_logging, get_logger
 from app.lifespan import StartRefused, check_start, cluster_work
 from app.lifespan.options import ProcessOptions, Role
 from app.main import create_app
@@ -39,6 +40,9 @@ BACKLOG = 2048
 WORKER_SILENCE_SECONDS = 60
 """uvicorn kills a worker that does not answer it for so long. Its default of 5 s is shorter than a start on a busy
 machine, so that the workers were killed and started again without end."""
+_ASK_AGAIN_SECONDS = 0.5
+
+log = get_logger(__name__)
 
 
 def command(
@@ -168,16 +172,33 @@ def _embedded_held(settings: Settings, progress: Callable[[str], None] | None) -
 
 @contextlib.contextmanager
 def _cluster_work_in_thread(settings: Settings, options: ProcessOptions) -> Iterator[None]:
-    """The host's cluster work on a loop of its own; uvicorn's supervisor keeps the main thread."""
+    """The host's cluster work on a loop of its own; uvicorn's supervisor keeps the main thread.
+
+    Workers without it would serve on, and nothing would be deployed or deleted: when it fails, all of it ends.
+    Raises CommandFailed then.
+    """
     stop = asyncio.Event()
     loop = uvloop.new_event_loop()
-    work = cluster_work(settings, replace(options, role=Role.WORKER), stop)
-    thread = threading.Thread(target=loop.run_until_complete, args=(work,), name="cluster-work")
+    failed, left = threading.Event(), threading.Event()
+
+    def work() -> None:
+        try:
+            loop.run_until_complete(cluster_work(settings, replace(options, role=Role.WORKER), stop))
+        except Exception:
+            log.exception("cluster_work_failed")
+            failed.set()
+            while not left.wait(_ASK_AGAIN_SECONDS):  # the supervisor may not have begun to listen yet
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=work, name="cluster-work")
     thread.start()
     try:
         yield
     finally:
+        left.set()
         if thread.is_alive():
             loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
+    if failed.is_set():
+        raise CommandFailed("the work on the platforms has failed; the log above says why", 1)

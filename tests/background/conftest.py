@@ -58,9 +58,10 @@ class Bench:
         return deployment_id
 
     async def wish(self, deployment_id: str, type_: OperationType, **columns: Any) -> str:
-        """What the control plane does: supersede, insert the operation, move the generation."""
+        """What the control plane does: lock, supersede, insert the operation, move the generation."""
         operation_id = new_id("op")
         async with self.store.write() as session:
+            await session.get_one(DeploymentRow, deployment_id, with_for_update=True)
             await session.execute(
                 update(OperationRow)
                 .where(OperationRow.deployment_id == deployment_id, OperationRow.status.in_(["pending", "running"]))
