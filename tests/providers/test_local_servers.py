@@ -272,6 +272,19 @@ async def test_the_last_to_leave_ends_all_servers_and_the_next_brings_them_back(
     assert back.raw["crashes"] == 0
 
 
+async def test_a_removal_that_was_cut_short_keeps_no_other_server_running(node: Node) -> None:
+    """Killed between the renaming of its directory and the end of its removal."""
+    await node.create(token="dep_a")
+    await node.until(Status.RUNNING, "dep_a")
+    left = node.host.servers_dir / "dep_0.gone"
+    left.mkdir()
+    (left / "record.json").write_text("{}")
+    assert list_tokens(node.host) == ("dep_a",)
+    assert await stop_local_servers(node.host, timeout_seconds=0.5) == 1
+    assert node.processes("dep_a") == []
+    assert not left.exists()
+
+
 async def test_another_nodes_connection_is_refused_and_never_acted_on(node: Node) -> None:
     foreign = connected("nod_other")
     await node.create()

@@ -181,10 +181,11 @@ class ServerPlace:
 
 
 def list_tokens(host: LocalHost) -> tuple[str, ...]:
-    """Tokens of all servers that have a record here, wanted or not."""
+    """Tokens of all servers that have a record here, wanted or not; what is left of a removal has none any more."""
     if not host.servers_dir.is_dir():
         return ()
-    return tuple(sorted(path.parent.name for path in host.servers_dir.glob("*/record.json")))
+    names = (path.parent.name for path in host.servers_dir.glob("*/record.json"))
+    return tuple(sorted(name for name in names if _TOKEN.fullmatch(name)))
 
 
 def clear_removed(host: LocalHost) -> None:
