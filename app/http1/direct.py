@@ -1,6 +1,6 @@
 """An exchange carried by the protocol object itself: no scope, no receive, no send, one task.
 
-    NEW ──start()──▶ open ──finish()──▶ finished
+    NEW ──start()──▶ open ──finish()──▶ finished      answer(): both at once, in one write
      └────────────────┴──leave(), abort()──▶ dead: writes go nowhere
 
 The connection feeds `body` from its parser; the handler drives the response. To uvicorn an exchange

@@ -125,10 +125,20 @@ class Hold:
         return Settled(*self.settled)
 
 
-Ended = tuple[str, Plan, bytes, bytes, Amounts, Segment, Segment | None, InputSize | None, int | None]
-"""A settled call on its way into the database, in as little memory as it takes; thousands wait there.
+class Ended(NamedTuple):
+    """A settled call on its way into the database, in as little memory as it takes; thousands wait there.
 
-Its request id and its plan; what the journal says of its admission and its end; what it takes from the plan's slices;
-where the journal has the two (None: the end could not be written); the size and the tokens of its input, where its
-upstream has counted them (else None).
-"""
+    `admission` and `settlement` are what the journal says of it, and `admitted_in` and `settled_in` where (None: the
+    end could not be written); `amounts` is what it takes from the slices of its plan; `input_size` and `counted`,
+    where its upstream has counted its input tokens, are what the model's ratio can learn from.
+    """
+
+    request_id: str
+    plan: Plan
+    admission: bytes
+    settlement: bytes
+    amounts: Amounts
+    admitted_in: Segment
+    settled_in: Segment | None
+    input_size: InputSize | None
+    counted: int | None

@@ -208,9 +208,8 @@ class Ledger:
         request_id = hold.request_id
         del self._open[request_id]
         size = hold.size.input_size
-        self._recorder.put(
-            (request_id, plan, hold.admission, settlement, charged, hold.admitted_in, settled_in, size, counted)
-        )
+        ended = (request_id, plan, hold.admission, settlement, charged, hold.admitted_in, settled_in, size, counted)
+        self._recorder.put(tuple.__new__(Ended, ended))  # a third of what its own constructor costs
 
     def release(self, hold: Hold) -> None:
         """Undo a hold of which nothing has reached an upstream: no charge, no record."""
@@ -317,9 +316,9 @@ class Ledger:
         return held
 
     def _learn(self, recorded: Sequence[Ended]) -> None:
-        for _, plan, *_, size, counted in recorded[::_LEARNS_FROM]:
-            if size is not None and counted is not None:
-                self.ratio(plan.terms.subject.model).learn(size, counted)
+        for one in recorded[::_LEARNS_FROM]:
+            if one.input_size is not None and one.counted is not None:
+                self.ratio(one.plan.terms.subject.model).learn(one.input_size, one.counted)
 
     def _terms_changed(self, tenant_id: str | None) -> None:
         self._upkeep.recheck(tenant_id)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
 
 from app.domain.metering import Batch, CounterKey
 from app.errors import GatewayError
@@ -72,9 +71,9 @@ class Recorder:
 
     def outstanding(self) -> Iterator[tuple[CounterKey, int]]:
         """What settled and unrecorded calls hold of the leases."""
-        for _, plan, _, _, amounts, *_ in self._pending:
-            for slice_, index in plan.slices:
-                yield slice_.key, amounts[index]
+        for one in self._pending:
+            for slice_, index in one.plan.slices:
+                yield slice_.key, one.amounts[index]
 
     async def run(self) -> None:
         """For ever; slower while the database does not answer."""
@@ -125,10 +124,10 @@ class Recorder:
 
     def _forget(self, batch: Sequence[Ended]) -> None:
         del self._pending[: len(batch)]
-        segments = Counter(map(itemgetter(5), batch)) + Counter(map(itemgetter(6), batch))
-        for segment, frames in segments.items():
-            if segment is not None:
-                self._journal.unpin(segment, frames)
+        pinned = Counter(one.admitted_in for one in batch)
+        pinned.update(one.settled_in for one in batch if one.settled_in is not None)
+        for segment, frames in pinned.items():
+            self._journal.unpin(segment, frames)
 
     def _correct(self, moved: Moved) -> None:
         """What no lease covered has been counted all the same; it does not weigh on the next lease too."""
@@ -149,7 +148,5 @@ class Recorder:
 
 
 def _written(batch: Sequence[Ended]) -> Batch:
-    lines = [
-        line(request_id, plan.columns, admission, settlement) for request_id, plan, admission, settlement, *_ in batch
-    ]
-    return Batch(lines, {one.number: one.terms.counted for one in set(map(itemgetter(1), batch))})
+    lines = [line(one.request_id, one.plan.columns, one.admission, one.settlement) for one in batch]
+    return Batch(lines, {plan.number: plan.terms.counted for plan in {one.plan for one in batch}})

@@ -43,7 +43,7 @@ class Terms(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """A call that has been let through. Its hold's id is its request id. `terms`: their number, in its segment."""
+    """A call that has been let through. Its hold's id is its request id. `terms`: their number."""
 
     request_id: str
     client_request_id: str | None
@@ -119,8 +119,7 @@ def decode_admitted(payload: bytes) -> Admitted:
 
 
 def decode_settled(payload: bytes) -> Settled:
-    settled = Settled(*json.loads(payload))
-    return settled._replace(outcome=Outcome(settled.outcome))
+    return Settled(*json.loads(payload))
 
 
 def lost(admitted: Admitted, terms: Terms) -> Settled:

@@ -64,7 +64,7 @@ async def test_a_record_that_the_database_refuses_is_put_aside_and_the_others_ar
     assert await recorded(quotas.store) == {one.request_id for one in good}
     (letter,) = letters(quotas.data_dir)
     assert (letter["record"]["hold_id"], letter["reason"]) == (bad, BAD[kind][2])
-    assert (letter["record"]["tenant_id"], letter["record"]["charged_output_tokens"]) == (tenant_id, "20")
+    assert (letter["record"]["tenant_id"], letter["record"]["charged_output_tokens"]) == (tenant_id, 20)
     assert letter["counted"][0][:2] == [tenant_id, TOKENS.id]
     assert ledger.figures().dead_letters == 1
     assert ledger.figures().backlog == 0
