@@ -1,8 +1,8 @@
 """Admission: taking what a call needs from its slices, all of it or nothing.
 
 Where a slice is empty the call waits for the next exchange, which asks for all slices and all waiting
-calls at once. The database's no is final for a moment; no answer in time means that limits cannot be
-counted now, and then the tenant's `on_store_loss` decides.
+calls at once. The database's no is final for a moment; a failure, or silence for too long, means that
+limits cannot be counted now, and then the tenant's `on_store_loss` decides.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Admission:
         return True
 
     async def take_slowly(self, plan: Plan, amounts: Amounts) -> Taken | Refusal:
-        """Wait for what is missing, `WAIT_SECONDS` in all."""
+        """Wait for what is missing: `WAIT_SECONDS` in all where the database answers."""
         deadline = self._clock() + WAIT_SECONDS
         unmetered = False
         taken: list[tuple[Slice, int]] = []
@@ -93,7 +93,7 @@ class Admission:
                 self._holder.mark(one)
 
     async def _wait_for(self, one: Slice, need: int, deadline: float) -> Refusal | None:
-        """Until there is so much in the slice; nothing is taken yet."""
+        """Until there is so much in the slice; nothing is taken yet. `deadline` is for a database that answers."""
         began = self._clock()
         while need:
             now = self._clock()
@@ -101,11 +101,12 @@ class Admission:
                 return _UNCOUNTED
             if one.free >= need:
                 return None
-            if one.refuses(need, now):
+            answered = one.answered_at >= began
+            if one.refuses(need, now) or (answered and now >= deadline):
                 return self._limit_refusal(one, need)
-            if now >= deadline or self._holder.is_stuck(now):
-                return self._limit_refusal(one, need) if one.answered_at >= began else _UNCOUNTED
-            await self._next_answer(one, need, deadline - now)
+            if self._holder.is_stuck(now):
+                return self._limit_refusal(one, need) if answered else _UNCOUNTED
+            await self._next_answer(one, need, deadline - now if answered else self._holder.patience(now))
         return None
 
     async def _next_answer(self, one: Slice, need: int, seconds: float) -> None:

@@ -31,7 +31,10 @@ from app.store.workers import HEARTBEAT_SECONDS, TTL_SECONDS
 
 MARGIN_SECONDS = 1.0
 WAIT_SECONDS = 0.25
-"""How long a call waits for an answer of the database before it is told that there is none."""
+"""How long a call waits for room in an empty slice while the database answers."""
+SILENCE_SECONDS = 2.8
+"""For so long a question is out before it counts as unanswered. A slow database makes callers slow and turns nobody
+away; a hung one holds none for more than three seconds."""
 _BATCH = 500
 _STEP_SECONDS = 0.5
 """A change of the database's clock by more than this is a step, not a drift: windows are looked up again."""
@@ -83,7 +86,11 @@ class Leaseholder:
 
     def is_stuck(self, now: float) -> bool:
         """Whether waiting is pointless: the last question failed, or is still out after too long."""
-        return self._failures > 0 or (self._asked_at is not None and now - self._asked_at > WAIT_SECONDS)
+        return self._failures > 0 or self.patience(now) <= 0
+
+    def patience(self, now: float) -> float:
+        """For how many seconds more the question that is out, or the next one, may be waited for."""
+        return SILENCE_SECONDS if self._asked_at is None else self._asked_at + SILENCE_SECONDS - now
 
     def mark(self, one: Slice) -> None:
         """Ask about this slice with the next exchange, which begins as soon as it can."""
@@ -154,15 +161,19 @@ class Leaseholder:
 
     async def exchange(self) -> None:
         """Once, with everything that is marked. Raises StoreUnavailable; whoever waited is woken in any case."""
-        async with self._exchanging:
-            if self._uncertain:
-                await self._work_out()
-            while self._marked:
-                batch, self._marked = self._marked[:_BATCH], self._marked[_BATCH:]
-                await self._ask_for(batch)
-            if self._failures:
-                async with self._store.read() as session:  # nothing to ask: is it there again?
-                    await leases.held(session, self._worker_id)
+        self._asked_at = self._clock()
+        try:
+            async with self._exchanging:
+                if self._uncertain:
+                    await self._work_out()
+                while self._marked:
+                    batch, self._marked = self._marked[:_BATCH], self._marked[_BATCH:]
+                    await self._ask_for(batch)
+                if self._failures:
+                    async with self._store.read() as session:  # nothing to ask: is it there again?
+                        await leases.held(session, self._worker_id)
+        finally:
+            self._asked_at = None
 
     async def _ask_for(self, batch: list[Slice]) -> None:
         now = self._clock()
@@ -174,13 +185,11 @@ class Leaseholder:
             self._uncertain = True
             raise
         finally:
-            self._asked_at = None
             for one in batch:
                 one.answered()
 
     async def _exchange(self, batch: Iterable[Slice], asks: dict[CounterKey, Ask], now: float) -> None:
         self._asked_at = now
-
         self._transaction = spawn(self._transact(list(asks.values())), name="exchange")
         answer = await asyncio.shield(self._transaction)
         if isinstance(answer, GatewayError):
@@ -189,7 +198,7 @@ class Leaseholder:
         came = self._clock()
         for one in batch:
             if one.key in grants:
-                one.take(asks[one.key], grants[one.key], came)
+                one.take(asks[one.key], grants[one.key], now, came)
             if self._is_over(one):
                 one.returns = True
 

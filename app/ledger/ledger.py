@@ -184,7 +184,7 @@ class Ledger:
     async def hold(
         self, subject: Subject, request_id: str, size: CallSize, client_request_id: str | None = None
     ) -> Hold | Refusal:
-        """`try_hold` in all cases. Waits only where a slice is empty, and then 250 ms at most."""
+        """`try_hold` in all cases. Waits only where a slice is empty: see `Admission`."""
         return self.try_hold(subject, request_id, size, client_request_id) or await self._hold_slowly(
             subject, request_id, size, client_request_id
         )

@@ -78,6 +78,7 @@ class Slice:
         self.room = limit.amount
         self.rate = rate
         self.filled_at = self.answered_at = -math.inf
+        """When it was last filled, and when the last question was asked that has been answered."""
         self.was_filled = 0
         self.seen_free = 0
 
@@ -110,12 +111,12 @@ class Slice:
         least = max(min(self.waiting) - self.free, 1) if needs else int(more > 0)
         return Ask(self.key, self.span.end, self.momentary, needs, least, more, giving)
 
-    def take(self, ask: Ask, grant: Grant, now: float) -> None:
+    def take(self, ask: Ask, grant: Grant, asked: float, now: float) -> None:
         self.free += grant.granted
         self.room = grant.room
         self.amount = self.limit.amount if grant.amount is None else grant.amount
         self.returns = not grant.sliced
-        self.answered_at = self.filled_at = now
+        self.answered_at, self.filled_at = asked, now
         self.was_filled = self.free
         self.low = max(self.free // _LOW, 0) if grant.sliced and grant.granted else 0
         if grant.granted < ask.needs:

@@ -120,7 +120,7 @@ async def test_a_tenant_that_wants_it_open_goes_on_unmetered_and_pays_afterwards
 
 
 @pytest.mark.parametrize("fault", ["cut", "hang"])
-async def test_an_empty_slice_fails_at_once_or_after_a_quarter_of_a_second(behind: Linked, fault: str) -> None:
+async def test_an_empty_slice_fails_at_once_or_after_the_longest_silence(behind: Linked, fault: str) -> None:
     """It is not a refusal by a limit, and calls do not pile up behind a database that says nothing."""
     who = subject(await behind.warm(SMALL, calls=1))
     getattr(behind.link, fault)()
@@ -226,6 +226,20 @@ async def test_a_slow_database_slows_nobody_who_has_a_slice(behind: Linked) -> N
         assert await call(behind.ledger, who)
     behind.link.mend()
     await behind.counts_again()
+
+
+async def test_a_slow_database_makes_calls_slow_and_turns_nobody_away(behind: Linked) -> None:
+    """Each of these waits for a transaction of a second or half a second, and some for the one before it too."""
+    small = limit("requests", 30)
+    who = subject(await behind.warm(small, calls=1))
+    behind.link.slow(0.05)
+    answers = await asyncio.gather(*(call(behind.ledger, who) for _ in range(20)))
+    for _ in range(2):
+        answers += await asyncio.gather(call(behind.ledger, who), call(behind.ledger, who))
+    assert all(answers)
+    behind.link.mend()
+    await behind.counts_again()
+    await behind.quotas.settled((small, 25))
 
 
 async def test_a_worker_that_overslept_counts_its_open_calls_before_it_admits(behind: Linked) -> None:
