@@ -9,21 +9,26 @@ an upstream read the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
+import msgspec
 import orjson
 
 from app.errors import InvalidRequest
 
 DEPTH_LIMIT = 64
-PARSED_WHOLE_BYTES = 256 * 1024
-"""A larger text that is only forwarded is not made into objects: `[],[],…` takes twenty times its size."""
+EXPLAINED_BYTES = 256 * 1024
+"""A larger text is not made into objects to say what is wrong with it: `[],[],…` takes twenty times its size."""
 _BRACKETS_LIMIT = 1_000_000
+_PARSED_VALUES = 500_000
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
-_ONE_KIND = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_SHAPES = bytes.maketrans(b"{}123456789E", b"[]000000000e")
+"""One kind of bracket, one digit, one exponent."""
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]"))
+_BLOCK_BYTES = 1024 * 1024
+_LONG_NUMBERS = (b"0" * 200, b"0e000", b"0e+000")
+"""One of these is in the shape of every number that no double holds."""
 
 dumps: Callable[[Any], bytes] = orjson.dumps
 
@@ -53,20 +58,29 @@ def parse_body(data: bytes) -> Any:
 def check_forwarded(data: bytes) -> None:
     """Refuse what a parser that only skips values lets through: no UTF-8, deep nesting, numbers that no double holds.
 
-    Raises InvalidRequest. Of a text over `PARSED_WHOLE_BYTES` the size of numbers is left to the receiver.
+    What it is given has been skipped over by such a parser. Raises InvalidRequest.
     """
-    if len(data) <= PARSED_WHOLE_BYTES:
-        _parse(data)
-    else:
-        _check_text(data)
+    try:
+        data.isascii() or data.decode()
+    except UnicodeDecodeError:
+        raise _refusal("The body is not valid JSON: it is not UTF-8.") from None
+    shape = _shape(data)
+    if any(map(shape.__contains__, _LONG_NUMBERS)):
+        _check_numbers(data, shape)
+    _check_depth(shape)
 
 
 def what_is_wrong(data: bytes) -> InvalidRequest:
     """Why this is no JSON object, for a text that has turned out not to be one."""
     try:
-        _parse(data)
+        if len(data) <= EXPLAINED_BYTES:
+            _parse(data)
+        else:
+            msgspec.json.decode(data, type=msgspec.Raw)
     except InvalidRequest as refusal:
         return refusal
+    except (msgspec.DecodeError, RecursionError) as wrong:
+        return _refusal(f"The body is not valid JSON: {_reason(wrong)}.")
     return _refusal("The body must be a JSON object.")
 
 
@@ -77,66 +91,47 @@ def _parse(data: bytes) -> Any:
         value = orjson.loads(data)
     except ValueError as wrong:
         raise _refusal(f"The body is not valid JSON: {_reason(wrong)}.") from None
-    if _may_be_deep(data):
-        _check_depth(value)
+    _check_depth(_shape(data))
     return value
 
 
-def _may_be_deep(data: bytes) -> bool:
-    """Whether there are enough opening brackets; most texts have few, and those are found at the speed of memory."""
-    opened = 0
-    for bracket in b"{[":
-        at = data.find(bracket)
-        while at >= 0 and opened < DEPTH_LIMIT:
-            opened += 1
-            at = data.find(bracket, at + 1)
-    return opened >= DEPTH_LIMIT
-
-
-def _check_depth(value: Any) -> None:
-    """Level by level, each in a few calls, however wide it is; the parser bounds the number of levels."""
-    level = [value]
-    for _ in range(DEPTH_LIMIT + 1):
-        kinds = set(map(type, level))
-        if dict not in kinds and list not in kinds:
-            return
-        dicts, lists = _of_kind(dict, level, kinds), _of_kind(list, level, kinds)
-        level = list(chain(chain.from_iterable(map(dict.values, dicts)), chain.from_iterable(lists)))
-    raise _too_deep()
-
-
-def _of_kind(kind: type, level: list[Any], kinds: set[type]) -> list[Any]:
-    """Mostly all of a level or nothing: the messages of a conversation, the tokens of a text."""
-    if kind not in kinds:
-        return []
-    return level if len(kinds) == 1 else [item for item in level if type(item) is kind]
-
-
-def _check_text(data: bytes) -> None:
-    try:
-        data.isascii() or data.decode()
-    except UnicodeDecodeError:
-        raise _refusal("The body is not valid JSON: it is not UTF-8.") from None
-    if _may_be_deep(data):
-        _check_depth_of(_outside_strings(data))
+def _shape(data: bytes) -> bytes:
+    return _outside_strings(data).translate(_SHAPES)
 
 
 def _outside_strings(data: bytes) -> bytes:
     """What stands between the string literals; escapes are blanked first so that quotes pair up."""
     if b"\\" in data:
         data = data.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
-    return b"".join(data.split(b'"')[::2])
+    if len(data) <= _BLOCK_BYTES:
+        return b"".join(data.split(b'"')[::2])
+    found, within = [], 0
+    for at in range(0, len(data), _BLOCK_BYTES):
+        pieces = data[at : at + _BLOCK_BYTES].split(b'"')
+        found.append(b"".join(pieces[within::2]))
+        within ^= (len(pieces) - 1) & 1
+    return b"".join(found)
 
 
-def _check_depth_of(outside: bytes) -> None:
+def _check_numbers(data: bytes, shape: bytes) -> None:
+    """Of a text with a number that may be too large: only then all of it is made into objects."""
+    if shape.count(b",") > _PARSED_VALUES:
+        raise _refusal(f"With a number of 200 digits, or an exponent of 3, a body may hold {_PARSED_VALUES} values.")
+    _parse(data)
+
+
+def _check_depth(shape: bytes) -> None:
     """Take away the innermost pairs, again and again: each time the text is one level less deep."""
-    brackets = outside.translate(_ONE_KIND, _NO_BRACKETS)
+    if shape.count(b"[") <= DEPTH_LIMIT:
+        return
+    brackets = shape.translate(None, _NO_BRACKETS)
     if len(brackets) > _BRACKETS_LIMIT:
         raise _refusal(f"The body holds more than {_BRACKETS_LIMIT // 2} arrays and objects.")
     for _ in range(DEPTH_LIMIT):
         brackets = brackets.replace(b"[]", b"")
-    if b"[]" in brackets or brackets.count(b"[") > DEPTH_LIMIT:
-        raise _too_deep()
+        if not brackets:
+            return
+    raise _too_deep()
 
 
 def _check_values(value: Any) -> None:
@@ -163,5 +158,5 @@ def _too_deep() -> InvalidRequest:
     return _refusal(f"The body is nested deeper than {DEPTH_LIMIT} levels.")
 
 
-def _reason(wrong: ValueError) -> str:
+def _reason(wrong: Exception) -> str:
     return str(wrong).split("\n", 1)[0][:200]

@@ -13,7 +13,7 @@ from app.errors import InvalidRequest
 from app.kit import json
 from app.proxy.request import parse_request
 
-PADDING = b" " * (json.PARSED_WHOLE_BYTES + 1)
+PADDING = b" " * (json.EXPLAINED_BYTES + 1)
 """In front of a text it makes no difference but for its size."""
 
 
@@ -57,8 +57,51 @@ def test_what_is_not_utf_8_is_refused(text: bytes, padding: bytes) -> None:
     assert refused(padding + text)
 
 
+HUGE = b"9" * 309
+
+
+@pytest.mark.parametrize("padding", [b"", PADDING], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("number", "fits"),
+    [
+        (b"1e999", False),
+        (b"-1E+999", False),
+        (b"0.1e0400", False),
+        (HUGE, False),
+        (HUGE + b".5", False),
+        (b"9" * 5000, False),
+        (b"1e-999", True),
+        (b"1e99", True),
+        (b"9" * 150, True),
+        (b'"1e999"', True),
+        (b'"' + HUGE + b'"', True),
+        (b'"\\"",1e9,""e999"', True),
+    ],
+)
+def test_numbers_that_no_double_holds_are_refused(number: bytes, fits: bool, padding: bytes) -> None:
+    assert refused(padding + b"[1," + number + b"]") is not fits
+
+
+@pytest.mark.parametrize("number", [b"1e100", b"1e+0010", b"9" * 250])
+def test_what_only_looks_too_large_goes_through_but_not_among_a_million_values(number: bytes) -> None:
+    for padding in (b"", PADDING):
+        assert not refused(padding + b"[" + number + b"]")
+    assert refused(b"[" + b"1," * 1_000_000 + number + b"]")
+
+
+def test_strings_across_the_blocks_of_a_large_text_are_still_strings() -> None:
+    text = b'["' + (b"[" * 99 + b'\\"') * 11_000 + b'",' + nested(63) + b"]"
+    assert len(text) > 1 << 20
+    for shift in range(8):
+        assert not refused(b" " * shift + text)
+        assert refused(b" " * shift + b"[" + text + b"]")
+
+
 def test_a_large_text_of_tiny_containers_is_refused_rather_than_built() -> None:
-    assert refused(b"[" + b"[]," * 2_000_000 + b"[]]")
+    text = b"[" + b"[]," * 2_000_000 + b"[]]"
+    assert refused(text)
+    assert json.what_is_wrong(text).message == "The body must be a JSON object."
+    assert "not valid JSON" in json.what_is_wrong(text[:-1]).message
 
 
 VALUES = st.recursive(
