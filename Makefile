@@ -13,6 +13,9 @@ ARGS   ?=
 BIN    := .venv/bin
 SPEC   := openapi/modelport.json
 
+# Where it is set, every start would compile the whole program again: a second more for each of hundreds in the suite.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint types imports openapi openapi-check readme readme-check locks-check lock migrate \
         image bench bench-quick bench-kills sandbox ready-to-run ready-to-test

@@ -24,7 +24,8 @@ from app.http1.asgi import ExchangeApp
 from app.http1.exchange import Handler
 from app.http1.server import DIRECT_KEY, DISPATCH_KEY, ERROR_SHAPE_KEY
 from app.kit.error_body import error_body
-from app.lifespan import Process, ProcessOptions, Role, opened
+from app.lifespan.options import ProcessOptions, Role
+from app.lifespan.process import Process, opened
 from app.lifespan.signals import draining_first, leaving_with_parent
 from app.proxy.endpoints import error_shape
 from app.proxy.openapi import fragment

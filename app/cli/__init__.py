@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import gc
-
 
 def main() -> None:
-    """Load the commands, and run one.
-
-    While modules are loaded there is no garbage: looking for it would be a sixth of the CPU of a start.
-    """
-    gc.disable()
+    """Run a command. They are loaded here, because workers of `serve` import this package and need none of them."""
     from app.cli import commands
 
-    gc.enable()
     commands.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -13,14 +12,7 @@ from app.lifespan.files import read_bootstrap
 from app.settings import Settings
 
 
-def command(
-    model: Annotated[str, typer.Argument(help="A route or deployment name.")],
-    text: Annotated[str, typer.Argument(help="What to say.")],
-    url: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8080",
-    key: Annotated[str | None, typer.Option(help="A tenant's api key; default: the demo tenant's.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.", min=1)] = 200,
-) -> None:
-    """Stream an answer from a model."""
+def command(model: str, text: str, url: str, key: str | None, max_tokens: int) -> None:
     api = Api(url, key or _kept_key(Settings.from_environment().host.data_dir))
     body = {
         "model": model,

@@ -13,9 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from app.cli import serve
 from app.cli.api import Api
@@ -30,11 +28,7 @@ MODEL = "smollm2-135m-instruct"
 _READY_SECONDS, _RUNNING_SECONDS = 60.0, 120.0
 
 
-def command(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8080,
-) -> None:
-    """Start the gateway with a real small model deployed behind it."""
+def command(host: str, port: int) -> None:
     settings = Settings.from_environment()
     configure_logging(level="warning" if settings.web.log_level == "info" else settings.web.log_level)
     listener = serve.listen(host, port)

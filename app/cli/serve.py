@@ -19,17 +19,17 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 import uvicorn
 import uvloop
 from uvicorn.supervisors import Multiprocess
 
 from app.cli.errors import CommandFailed
 from app.kit.logging import configure_logging, get_logger
-from app.lifespan import StartRefused, check_start, cluster_work
+from app.lifespan.checks import StartRefused, check_start
 from app.lifespan.options import ProcessOptions, Role
+from app.lifespan.process import opened
 from app.main import create_app
 from app.settings import Settings, unknown_names
 from app.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -45,16 +45,7 @@ _ASK_AGAIN_SECONDS = 0.5
 log = get_logger(__name__)
 
 
-def command(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8080,
-    workers: Annotated[int, typer.Option(help="Serving processes.", min=1, max=256)] = 1,
-    role: Annotated[
-        Role, typer.Option(help="api: both planes. worker: cluster work and health. all: both.")
-    ] = Role.ALL,
-    access_log: Annotated[Path | None, typer.Option(help="File for access lines; default standard output.")] = None,
-) -> None:
-    """Start the gateway in the foreground."""
+def command(host: str, port: int, workers: int, role: Role, access_log: Path | None) -> None:
     settings = Settings.from_environment()
     configure_logging(level=settings.web.log_level)
     listener = listen(host, port)
@@ -183,7 +174,7 @@ def _cluster_work_in_thread(settings: Settings, options: ProcessOptions) -> Iter
 
     def work() -> None:
         try:
-            loop.run_until_complete(cluster_work(settings, replace(options, role=Role.WORKER), stop))
+            loop.run_until_complete(_cluster_work(settings, replace(options, role=Role.WORKER), stop))
         except Exception:
             log.exception("cluster_work_failed")
             failed.set()
@@ -202,3 +193,9 @@ def _cluster_work_in_thread(settings: Settings, options: ProcessOptions) -> Iter
         loop.close()
     if failed.is_set():
         raise CommandFailed("the work on the platforms has failed; the log above says why", 1)
+
+
+async def _cluster_work(settings: Settings, options: ProcessOptions, stop: asyncio.Event) -> None:
+    """The host's cluster work until `stop` is set."""
+    async with opened(settings, options):
+        await stop.wait()

@@ -18,7 +18,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Update, func, literal_column, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    String,
+    Update,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -35,6 +47,23 @@ from app.store.workers import is_drained
 
 LEASE_SECONDS = 90
 _ACTIVE = tuple(ACTIVE)
+_LOCKED = (
+    select(DeploymentRow.id)
+    .where(DeploymentRow.id.in_(due.WHOSE_TURN), DeploymentRow.due_at <= func.now(), due.is_free())
+    .order_by(*due.in_order())
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True, key_share=True)
+)
+_CLAIM = (
+    update(DeploymentRow)
+    .where(DeploymentRow.id.in_(_LOCKED))
+    .values(
+        lock_token=bindparam("token", type_=String),
+        locked_until=func.now() + text(f"interval '{LEASE_SECONDS} seconds'"),
+    )
+    .returning(DeploymentRow)
+    .execution_options(synchronize_session=False)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +91,14 @@ async def claim_due(
     """
     ends_at = monotonic() + LEASE_SECONDS
     token = f"{worker_id}:{new_secret_text(9)}"
-    turn = due.whose_turn(node_id, rules)
-    locked = (
-        select(DeploymentRow.id)
-        .where(DeploymentRow.id.in_(turn), DeploymentRow.due_at <= func.now(), due.is_free())
-        .order_by(*due.in_order())
-        .limit(limit)
-        .with_for_update(skip_locked=True, key_share=True)
-    )
-    lease = func.now() + text(f"interval '{LEASE_SECONDS} seconds'")
-    statement = update(DeploymentRow).where(DeploymentRow.id.in_(locked)).values(lock_token=token, locked_until=lease)
-    rows = (await session.scalars(statement.returning(DeploymentRow))).all()
+    values = {**rules.parameters(node_id), "token": token, "most": limit}
+    rows = (await session.scalars(_CLAIM, values)).all()
     return [await _claim(session, row, token, ends_at) for row in rows]
 
 
 async def seconds_until_due(session: AsyncSession, *, node_id: str, rules: Turns = ANYBODY) -> float | None:
     """When the next unclaimed deployment's turn comes, from now; None when none's ever does."""
-    found = (await session.execute(due.soonest(node_id, rules))).scalar_one()
+    found = (await session.execute(due.SOONEST, rules.parameters(node_id))).scalar_one()
     return None if found is None else float(found)
 
 

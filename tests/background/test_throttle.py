@@ -205,7 +205,7 @@ async def test_the_accounts_deletes_are_its_probes_first(bench: Bench) -> None:
         await session.execute(update(DeploymentRow).values(lock_token=None, locked_until=None))
     await bench.wish(deployments[2], OperationType.DELETE, wanted="deleted", status="deleting")
     async with bench.store.read() as session:
-        (turn,) = (await session.scalars(due.whose_turn("nod_test", due.ANYBODY))).all()
+        (turn,) = (await session.scalars(due.WHOSE_TURN, due.ANYBODY.parameters("nod_test"))).all()
     assert turn == deployments[2]
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from app.lifespan import Process, ProcessOptions, Role, opened, process
+from app.lifespan import process
+from app.lifespan.options import ProcessOptions, Role
+from app.lifespan.process import Process, opened
 from app.settings import DatabaseSettings, HostSettings, MasterKey, SecuritySettings, Settings
 from app.store import workers
 

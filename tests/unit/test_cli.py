@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,25 @@ def test_help_is_exit_0_and_ctrl_c_is_130(
     assert modelport("serve", "--help") in {0, None}
     monkeypatch.setattr(Settings, "from_environment", interrupted)
     assert modelport("config", "check") == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [(["--help"], 0), (["chat", "smollm2", "Hello.", "--url", "ftp://127.0.0.1", "--key", "mp_x"], 2)],
+    ids=["--help", "chat"],
+)
+def test_help_and_chat_do_not_load_the_gateway(arguments: list[str], exit_code: int) -> None:
+    code = """if True:
+        import sys
+        from app.cli import main
+        try:
+            main()
+        finally:
+            print("loaded:", *{"sqlalchemy", "fastapi", "uvicorn"} & set(sys.modules))
+    """
+    ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert ran.returncode == exit_code, ran.stderr
+    assert ran.stdout.splitlines()[-1].strip() == "loaded:"
 
 
 def test_a_demo_whose_admin_key_is_lost_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def test_workers_do_not_serve_on_when_the_hosts_work_has_failed(monkeypatch: pyt
     async def fails(*_: Any) -> None:
         raise PermissionError("the data directory is somebody else's")
 
-    monkeypatch.setattr(serve, "cluster_work", fails)
+    monkeypatch.setattr(serve, "_cluster_work", fails)
     told = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: told.set())
     options = ProcessOptions(Role.ALL, ("127.0.0.1", 0), Path("access.log"))
