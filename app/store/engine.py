@@ -13,6 +13,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from sqlalchemy import event
@@ -26,14 +27,15 @@ COMMAND_SECONDS = 5
 POOL_SIZE = 8
 IN_TRANSACTIONS = "READ COMMITTED"
 
+_POOLED_SETTINGS = {"application_name": "modelport", "timezone": "UTC"}
+"""All that PgBouncer takes; our own deadlines are what is left behind it."""
 _SERVER_SETTINGS = {
-    "application_name": "modelport",
-    "statement_timeout": str(COMMAND_SECONDS * 1000),
+    **_POOLED_SETTINGS,
     "lock_timeout": "3000",
     "idle_in_transaction_session_timeout": "15000",
-    "timezone": "UTC",
     "jit": "off",
 }
+_POOLED = "pgbouncer=true"
 _READ_ONLY = "25006"
 """A demoted primary answers every write with this and never recovers: the connection is dropped."""
 
@@ -65,19 +67,26 @@ def make_engine(dsn: str, *, pool_size: int = POOL_SIZE) -> AsyncEngine:
 
 async def open_connection(dsn: str, *, statement_seconds: int = COMMAND_SECONDS) -> Any:
     """One asyncpg connection with our deadlines; also for LISTEN and migrations."""
+    pooled = _is_pooled(dsn)
     settings = {**_SERVER_SETTINGS, "statement_timeout": str(statement_seconds * 1000)}
     return await asyncpg.connect(
-        dsn,
+        _without_our_own(dsn) if pooled else dsn,
         timeout=CONNECT_SECONDS,
         command_timeout=statement_seconds,
-        server_settings=settings,
-        statement_cache_size=0 if _is_pooled(dsn) else 256,
+        server_settings=_POOLED_SETTINGS if pooled else settings,
+        statement_cache_size=0 if pooled else 256,
     )
 
 
 def _is_pooled(dsn: str) -> bool:
     """PgBouncer before 1.21 cannot keep prepared statements; its users say so in the URL."""
-    return "pgbouncer=true" in dsn
+    return _POOLED in urlsplit(dsn).query.split("&")
+
+
+def _without_our_own(dsn: str) -> str:
+    """No server knows that parameter."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(query="&".join(one for one in parts.query.split("&") if one != _POOLED)))
 
 
 def _drop_read_only(context: ExceptionContext) -> None:

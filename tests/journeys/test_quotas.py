@@ -6,112 +6,30 @@ The gateways serve only (`--role api`); tenants, keys and deployments are rows, 
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from app.domain.limits import Limit
-from app.kit.secrets import Keyring
 from app.store import changes
 from app.store.embedded import EmbeddedPostgres
-from app.store.engine import make_engine
 from app.store.migrate import upgrade
-from app.store.peppers import Peppers
-from app.store.session import Store
 from app.store.tables import PriceRow
+from tests.journeys.world import ANSWER, World, answering, chat, opened
 from tests.ledger.checks import wrong_sums
-from tests.ledger.support import limit, ready, rows, set_limits, until
-from tests.proxy.conftest import base_url
-from tests.support.gateway import Gateway, start
-from tests.support.raw_upstream import CHUNKED_HEAD, Peer, RawUpstream, chunked, plain, upstream
-from tests.support.registry import Registry
+from tests.ledger.support import limit, until
+from tests.support.gateway import Gateway
+from tests.support.raw_upstream import CHUNKED_HEAD, Peer, RawUpstream, chunked, upstream
 
-MASTER_KEY = b"a-master-key-of-exactly-32-bytes"
-ANSWER = plain(
-    b'{"model":"served-model","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}',
-    headers=b"content-type: application/json\r\n",
-)
 EVENT = b'data: {"model":"served-model","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 PATIENCE_SECONDS = 60.0
 
 
-@dataclass
-class World:
-    """A tenant with a key, and a deployment `bot` behind an upstream; gateways are started as a test needs them."""
-
-    store: Store
-    registry: Registry
-    tenant_id: str
-    key: str
-    env: dict[str, str]
-
-    def start(self, home: Path, *arguments: str) -> Gateway:
-        return start(home, arguments=("--role", "api", *arguments), env=self.env)
-
-    @asynccontextmanager
-    async def serving(self, home: Path, *arguments: str) -> AsyncIterator[Gateway]:
-        gateway = self.start(home, *arguments)
-        try:
-            await asyncio.to_thread(gateway.wait_ready)
-            yield gateway
-        finally:
-            assert await asyncio.to_thread(gateway.stop) == 0
-
-    @asynccontextmanager
-    async def client(self, gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-        headers = {"authorization": f"Bearer {self.key}"}
-        limits = httpx.Limits(max_keepalive_connections=0)  # so that every process gets its share
-        async with httpx.AsyncClient(
-            base_url=gateway.url, headers=headers, timeout=30, trust_env=False, limits=limits
-        ) as client:
-            yield client
-
-    async def records(self) -> list[Any]:
-        return await rows(self.store, "SELECT * FROM usage_records ORDER BY admitted_at, hold_id")
-
-
-@asynccontextmanager
-async def opened(dsn: str, server: RawUpstream, *own: Limit) -> AsyncIterator[World]:
-    store = Store(make_engine(dsn, pool_size=3))
-    keyring = Keyring([("test", MASTER_KEY)])
-    peppers = Peppers(keyring)
-    async with store.write() as session:
-        await peppers.ensure_one(session)
-    await ready(store)
-    registry = Registry(store, keyring, peppers)
-    tenant_id = await registry.tenant("acme")
-    key = await registry.key(tenant_id)
-    await registry.deployment(tenant_id, "bot", base_url(server))
-    await set_limits(store, tenant_id, *own)
-    env = {
-        "MODELPORT_DATABASE_URL": dsn,
-        "MODELPORT_MASTER_KEYS": "test:" + base64.b64encode(MASTER_KEY).decode(),
-        "MODELPORT_ALLOW_PRIVATE_UPSTREAMS": "true",
-    }
-    yield World(store, registry, tenant_id, key.text, env)
-    await store.aclose()
-
-
-async def chat(client: httpx.AsyncClient, **more: Any) -> httpx.Response:
-    body = {"model": "bot", "max_tokens": 20, "messages": [{"role": "user", "content": "Say hello."}], **more}
-    return await client.post("/v1/chat/completions", json=body)
-
-
-async def answering(peer: Peer) -> None:
-    while True:
-        await peer.answer(ANSWER)
-
-
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, 2, 8])
 async def test_two_hundred_at_once_against_a_budget_of_ten_are_ten(dsn: str, data_dir: Path, processes: int) -> None:
     async with upstream(answering) as server, opened(dsn, server, limit("cost", 10 * 10**6, "month")) as world:
         price = PriceRow(id="pri_1", currency="USD", model="served-model", per_request=Decimal(1))

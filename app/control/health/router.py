@@ -64,7 +64,7 @@ async def get_metrics(request: Request) -> Response:
 
 def _not_ready(*, database: str, reason: str | None) -> Response:
     error = Unavailable(
-        f"Not ready: {reason or 'starting'}.", code="not_ready", retry_after_seconds=_RETRY_AFTER_SECONDS
+        f"Not ready: {(reason or 'starting').rstrip('.')}.", code="not_ready", retry_after_seconds=_RETRY_AFTER_SECONDS
     )
     body = {"status": "not_ready", "database": database, "reason": reason, "error": error_object(error)}
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
