@@ -127,5 +127,7 @@ class Admission:
                 return
 
     def _limit_refusal(self, one: Slice, need: int) -> Refusal:
+        if one.returns and one.free > 0:  # too little for this call here, and not for another's elsewhere
+            self._holder.mark(one)
         resets = None if one.span.end == FOREVER else max(one.span.end - self._holder.database_time(), 0.0)
         return Refusal(Reason.LIMIT, one.limit, one.amount, need, min(one.remaining, one.amount), resets)

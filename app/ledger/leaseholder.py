@@ -201,6 +201,8 @@ class Leaseholder:
                 one.take(asks[one.key], grants[one.key], now, came)
             if self._is_over(one):
                 one.returns = True
+            if one.returns and one.free > sum(one.waiting):  # whoever asked for it has gone
+                self.mark(one)
 
     async def _transact(self, asks: list[Ask]) -> list[Grant] | GatewayError:
         """A task of its own, which nobody's cancellation can cut in two."""

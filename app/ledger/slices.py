@@ -4,8 +4,8 @@ A slice belongs to one limit and one window. Of what the database has leased to 
 
     leased = free + held by open calls + settled, and not yet recorded
 
-so `free` may be negative after an overrun. Limits that are too small to be sliced have a slice too: it
-is filled with exactly what waits, and what is left over goes back at once.
+so `free` may be negative after an overrun. A limit of which too few calls are left to be sliced has a slice
+too: it is filled with exactly what waits, and what is left over goes back at once.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Slice:
         "amount",
         "answer",
         "answered_at",
+        "call",
         "filled_at",
         "free",
         "index",
@@ -70,6 +71,8 @@ class Slice:
         self.returns_now = False
         """It goes back once: the terms have changed, or nobody has used it for a while."""
         self.marked = False
+        self.call = 1
+        """What one call takes, as far as the last ones tell that had to wait."""
         self.waiting = _NOBODY
         self.answer: asyncio.Future[None] | None = None
         self.refused_until = -math.inf
@@ -104,12 +107,15 @@ class Slice:
         self.free -= giving
         ahead = ahead and not self.returns_now
         self.returns_now = False
-        needs = max(sum(self.waiting) - self.free, 0) if self.waiting else 0
+        needs = 0
+        if self.waiting:
+            needs = max(sum(self.waiting) - self.free, 0)
+            self.call = max(self.waiting)
         more = self._ahead(now) if ahead and not self.returns else 0
         if not (giving or needs or more):
             return None
         least = max(min(self.waiting) - self.free, 1) if needs else int(more > 0)
-        return Ask(self.key, self.span.end, self.momentary, needs, least, more, giving)
+        return Ask(self.key, self.span.end, self.momentary, needs, least, more, giving, self.call)
 
     def take(self, ask: Ask, grant: Grant, asked: float, now: float) -> None:
         self.free += grant.granted

@@ -11,7 +11,7 @@ from sqlalchemy import ARRAY, BigInteger, BindParameter, Boolean, String, bindpa
 from app.store.workers import TTL_SECONDS
 
 SLICED_FROM = 64
-"""Limits under so many units for each live worker are never sliced: every unit is asked for when it is needed."""
+"""A limit of which less than so many calls for each live worker remain is not sliced: each call asks for its own."""
 SHARE = 4
 """A slice is at most this part of each live worker's equal share of what remains."""
 LOST_SECONDS = 15
@@ -24,7 +24,7 @@ _ARRAYS: list[BindParameter[Any]] = [
     bindparam("momentary", type_=ARRAY(Boolean)),
     *(
         bindparam(name, type_=ARRAY(BigInteger))
-        for name in ("window_starts", "window_ends", "needs", "least", "aheads", "givings")
+        for name in ("window_starts", "window_ends", "needs", "least", "aheads", "givings", "calls")
     ),
 ]
 _ASKED = """
@@ -32,8 +32,8 @@ _ASKED = """
         SELECT * FROM unnest(
             CAST(:tenant_ids AS text[]), CAST(:limit_ids AS text[]), CAST(:window_starts AS bigint[]),
             CAST(:window_ends AS bigint[]), CAST(:momentary AS boolean[]), CAST(:needs AS bigint[]),
-            CAST(:least AS bigint[]), CAST(:aheads AS bigint[]), CAST(:givings AS bigint[])
-        ) AS a(tenant_id, limit_id, window_start, window_end, momentary, needs, least, ahead, giving)
+            CAST(:least AS bigint[]), CAST(:aheads AS bigint[]), CAST(:givings AS bigint[]), CAST(:calls AS bigint[])
+        ) AS a(tenant_id, limit_id, window_start, window_end, momentary, needs, least, ahead, giving, call)
     )
 """
 CREATE = text(f"""
@@ -67,17 +67,19 @@ EXCHANGE = text(f"""
             AND l.limit_id = a.limit_id AND l.window_start = a.window_start
     ),
     roomy AS (
-        SELECT k.*, coalesce(k.amount, 0) - c.used - c.leased + k.given AS room,
-               coalesce(k.amount >= {SLICED_FROM} * k.workers, false) AS sliced
+        SELECT k.*, coalesce(k.amount, 0) - c.used - c.leased + k.given AS room
         FROM known k JOIN limit_counters c USING (tenant_id, limit_id, window_start)
+    ),
+    cut AS (
+        SELECT r.*, r.room - r.needs >= {SLICED_FROM}::numeric * r.workers * greatest(r.call, 1) AS sliced FROM roomy r
     ),
     decided AS (
         SELECT r.*, CASE
             WHEN r.amount IS NULL OR NOT r.timely OR r.room < r.least THEN 0
             ELSE greatest(0, least(r.room, r.needs + CASE
-                WHEN r.sliced THEN least(r.ahead, greatest(r.room - r.needs, 0) / ({SHARE} * r.workers))
+                WHEN r.sliced THEN least(r.ahead, (r.room - r.needs) / ({SHARE} * r.workers))
                 ELSE 0 END)) END AS granted
-        FROM roomy r
+        FROM cut r
     ),
     moved AS (
         UPDATE limit_counters c SET leased = c.leased - d.given + d.granted

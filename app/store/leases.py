@@ -27,7 +27,8 @@ from app.store import lease_statements as statements
 class Ask:
     """What a worker wants of one counter. `needs`: for calls that wait; `least`: the smallest of them.
 
-    `ahead` is what it would like to hold besides, and gets only of sliced limits. `giving` is returned.
+    `ahead` is what it would like to hold besides, and gets only of sliced limits; `call` is what one call takes, by
+    which it is decided whether the limit is sliced. `giving` is returned.
     """
 
     key: CounterKey
@@ -37,6 +38,7 @@ class Ask:
     least: int = 0
     ahead: int = 0
     giving: int = 0
+    call: int = 1
 
 
 class Grant(NamedTuple):
@@ -110,4 +112,5 @@ def _columns(asks: Sequence[Ask]) -> dict[str, list[Any]]:
         "least": [ask.least for ask in asks],
         "aheads": [ask.ahead for ask in asks],
         "givings": [ask.giving for ask in asks],
+        "calls": [ask.call for ask in asks],
     }

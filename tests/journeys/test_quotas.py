@@ -29,6 +29,7 @@ EVENT = b'data: {"model":"served-model","choices":[{"index":0,"delta":{"content"
 PATIENCE_SECONDS = 60.0
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("processes", [1, 2, 8])
 async def test_two_hundred_at_once_against_a_budget_of_ten_are_ten(dsn: str, data_dir: Path, processes: int) -> None:
     async with upstream(answering) as server, opened(dsn, server, limit("cost", 10 * 10**6, "month")) as world:
@@ -40,15 +41,10 @@ async def test_two_hundred_at_once_against_a_budget_of_ten_are_ten(dsn: str, dat
             await changes.record(session, "price", price.id)
         async with world.serving(data_dir, "--workers", str(processes)) as gateway, world.client(gateway) as client:
             answers = await asyncio.gather(*(chat(client) for _ in range(200)))
-            # One worker may be granted something just after its last caller has stopped waiting: it comes back, and
-            # the other one has believed for 100 ms that there is nothing.
-            async with asyncio.timeout(20):
-                while sum(one.status_code == 200 for one in answers) < 10:
-                    answers.append(await chat(client))
             answers += [await chat(client) for _ in range(20)]
         status_codes = Counter(one.status_code for one in answers)
         assert status_codes[200] == 10
-        assert set(status_codes) <= {200, 429, 503}, "503: a worker is not up yet, or waited in vain for an answer"
+        assert set(status_codes) <= {200, 429, 503}, "503: a worker is not up yet"
         found = await world.records()
         assert (len(found), sum(one.cost for one in found)) == (10, 10)
         assert not await wrong_sums(world.store)

@@ -57,13 +57,21 @@ async def test_a_grant_is_at_most_what_is_left_and_at_least_what_one_call_needs(
     assert (last.granted, last.room, last.amount) == (3, 0, 10)
 
 
-async def test_a_small_limit_is_never_sliced(store: Store) -> None:
-    """Under 64 for each of the three live workers."""
-    for amount, sliced in ((191, False), (192, True)):
-        one = limit("requests", amount)
-        grant = await ask(store, await add_tenant(store, one), one, needs=1, ahead=1000)
+@pytest.mark.parametrize("call", [1, 50])
+async def test_what_is_left_for_a_few_calls_only_is_not_sliced(store: Store, call: int) -> None:
+    """Less than 64 for each of the three live workers."""
+    for calls, sliced in ((192, False), (193, True)):
+        one = limit("tokens", call * calls)
+        grant = await ask(store, await add_tenant(store, one), one, needs=call, ahead=1000 * call, call=call)
         assert grant.sliced is sliced
-        assert grant.granted == (1 + (amount - 1) // 12 if sliced else 1)
+        assert grant.granted == (call + call * 192 // 12 if sliced else call)
+
+
+async def test_a_large_limit_is_no_longer_sliced_when_it_is_nearly_used_up(store: Store) -> None:
+    one = limit("requests", 1000)
+    tenant = await add_tenant(store, one)
+    assert (await ask(store, tenant, one, needs=1, ahead=8)).sliced
+    assert not (await ask(store, tenant, one, "wrk_2", needs=900, ahead=8)).sliced
 
 
 async def test_a_slice_is_what_was_asked_ahead_or_a_quarter_of_an_equal_share(store: Store) -> None:

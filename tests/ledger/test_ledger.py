@@ -67,6 +67,15 @@ async def test_200_concurrent_calls_against_a_budget_of_10_admit_exactly_10(quot
     await quotas.settled((ten, 10))
 
 
+async def test_money_for_one_call_more_does_not_lie_about_in_pieces(quotas: Quotas) -> None:
+    await add_price(quotas.store, model="m", per_request=Decimal(1))
+    budget = limit("cost", 10 * 10**6, "month")
+    who = subject(await quotas.tenant(budget))
+    opened = [await quotas.ledger() for _ in range(3)]
+    assert [await call(opened[number % 3], who) for number in range(13)] == [True] * 10 + [False] * 3
+    await quotas.settled((budget, 10 * 10**6))
+
+
 async def test_a_warm_call_asks_the_database_nothing(quotas: Quotas) -> None:
     ledger = await quotas.ledger()
     who = subject(await quotas.tenant(limit("requests", 10**6, "minute"), limit("tokens", 10**9, "day")))
