@@ -185,8 +185,8 @@ class Attempts:
         self, call: Call, request: AnyRequest, target: CallTarget, *, ask_usage: bool
     ) -> tuple[UpstreamResponse, bool]:
         """The head of an answer, and whether it is about the upstream's state: another may do better."""
-        upstream, health = target.upstream, self._health
-        probing = bool(health.troubled) and health.begin(target)
+        upstream, health, deployment_id = target.upstream, self._health, target.deployment.id
+        probing = deployment_id in health.troubled and health.begin(target)
         try:
             response = await self._pool.send(
                 upstream.origin,
@@ -205,7 +205,7 @@ class Attempts:
                 raise
             message = "This deployment's upstream cannot be called as it is set up."
             raise UpstreamFailed(message, code="upstream_refused", detail=str(other), retryable=False) from other
-        if health.troubled or not_now:
+        if deployment_id in health.troubled or not_now:
             self._note_answer(target, response, not_now=not_now)
         return response, not_now
 

@@ -74,8 +74,10 @@ class Routing:
             return named if self._can_take(named) else None
         tiers = self._plan(named).tiers
         troubled = self.health.troubled
-        if not (troubled or tried) and key is None and tiers and not tiers[0].bounded:
-            return self._drawn(tiers[0].targets, tiers[0].ids, tiers[0].weights)
+        if key is None and not tried and tiers and not tiers[0].bounded:
+            first = tiers[0]
+            if not troubled or troubled.keys().isdisjoint(first.ids):
+                return self._drawn(first.targets, first.ids, first.weights)
         chosen = self._first(tiers, key, tried, self._is_trusted) if troubled else None
         return chosen or self._first(tiers, key, tried, self._can_take)
 
@@ -157,7 +159,7 @@ class Routing:
         for tier in tiers:
             order = range(len(tier.ids)) if key is None else ranked(tier.places, key)
             left = [index for index in order if tier.ids[index] not in tried and able(tier.targets[index])]
-            if left and key is not None:
+            if left and (key is not None or len(left) == 1):
                 return tier.targets[left[0]]
             if left:
                 return self._drawn(_only(tier.targets, left), _only(tier.ids, left), _only(tier.weights, left))
