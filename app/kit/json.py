@@ -116,7 +116,7 @@ def _outside_strings(data: bytes) -> bytes:
 def _check_numbers(data: bytes, shape: bytes) -> None:
     """Of a text with a number that may be too large: only then all of it is made into objects."""
     if shape.count(b",") > _PARSED_VALUES:
-        raise _refusal(f"With a number of 200 digits, or an exponent of 3, a body may hold {_PARSED_VALUES} values.")
+        raise _refusal(f"A body with so long a number may hold no more than {_PARSED_VALUES} values.")
     _parse(data)
 
 

@@ -8,8 +8,8 @@
 Deletes have a backoff of their own, because what they end costs money until they are done. The bound on
 an account is there for platforms that hang: each call then lasts its whole deadline.
 
-The statements are made once, with parameters, because they are asked several times a second: making one
-costs more than a millisecond, sending it a tenth of that.
+The statements are made once, with parameters: to make one anew takes more than a millisecond, and they are
+asked whenever a deployment has been looked at.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ async def test_two_hundred_at_once_against_a_budget_of_ten_are_ten(dsn: str, dat
             await changes.record(session, "price", price.id)
         async with world.serving(data_dir, "--workers", str(processes)) as gateway, world.client(gateway) as client:
             answers = await asyncio.gather(*(chat(client) for _ in range(200)))
+            assert sum(one.status_code == 200 for one in answers) == 10
             answers += [await chat(client) for _ in range(20)]
         status_codes = Counter(one.status_code for one in answers)
         assert status_codes[200] == 10

@@ -56,7 +56,7 @@ class Gateway:
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     def wait_ready(self) -> None:
-        until(self._is_ready, "the gateway is ready", seconds=120, context=self.log_tail)
+        until(self._is_ready, "the gateway is ready", seconds=100, context=self.log_tail)
 
     def api(self, method: str, path: str, *, key: str = ADMIN_KEY, **more: Any) -> httpx.Response:
         return self.client.request(method, f"/api/v1{path}", headers={"authorization": f"Bearer {key}"}, **more)
