@@ -112,9 +112,10 @@ async def test_what_vanished_stays_so_when_another_deployment_holds_what_is_ther
         external_id = rows[0].external_id
         del cloud.resources[external_id or ""]
         await bench.until_status(first, "deleted")
-        cloud.resources[external_id or ""] = Resource(external_id or "", "made-anew")
-        await _adopt(bench, second, external_id)
-        await _look_now(bench, first)
+    cloud.resources[external_id or ""] = Resource(external_id or "", "made-anew")
+    await _adopt(bench, second, external_id)
+    await _look_now(bench, first)
+    async with bench.reconciling(CloudProvider(cloud)):
         row = await bench.until(first, lambda row: row.due_at is None and row.lock_token is None)
     assert row.status == "deleted"
     assert (await bench.row(second)).external_id == external_id

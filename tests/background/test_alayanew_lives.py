@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from app.background import steps
 from app.domain.operation import OperationType
 from app.providers.base import Capabilities
 from app.providers.platforms.alayanew.provider import AlayaNewProvider
-from tests.background.conftest import PACE, Bench
+from tests.background.conftest import PATIENT, Bench
 from tests.emulators.alayanew import Account, Delays, Fault, Order, Switches, running_emulator
 from tests.support.alayanew import EXPERT, connected
 
@@ -36,10 +37,10 @@ class PromptAlayaNew(AlayaNewProvider):
 
 
 @asynccontextmanager
-async def reconciled(bench: Bench, account: Account) -> AsyncIterator[None]:
+async def reconciled(bench: Bench, account: Account, **changes: float) -> AsyncIterator[None]:
     async with running_emulator(account) as authority:
         opened = connected(authority, account)
-        pace = replace(PACE, grace_seconds=1.5)
+        pace = replace(PATIENT, **changes)
         async with bench.reconciling(PromptAlayaNew(), opening=lambda _: opened, pace=pace):
             yield
 
@@ -52,7 +53,7 @@ async def deployed(bench: Bench) -> str:
 
 LOST = Fault(Order.LOSE, *CREATES)
 CUT = Fault(Order.CUT, *CREATES)
-LATE = Fault(Order.SLOW, *CREATES, seconds=1.0)
+LATE = Fault(Order.SLOW, *CREATES, seconds=3.5)
 MADE_BUT_502 = Fault(Order.REPLACE, *CREATES, status=502, body=b"<html>", content_type="text/html")
 MADE_BUT_503 = Fault(Order.REPLACE, *CREATES, status=503)
 THROTTLED = Fault(Order.REPLY, *CREATES, status=429, headers=(("retry-after", "0.1"),))
@@ -76,7 +77,8 @@ PROMPT, HIDDEN = Switches(), Switches(hidden_seconds=0.3)
 async def test_a_life_is_paid_for_once_and_to_its_end(
     bench: Bench, fault: Fault | None, switches: Switches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "CALL_SECONDS", 0.5)
+    if fault is LATE:  # time enough for a slow machine's effect, and too little for the answer
+        monkeypatch.setattr(steps, "CALL_SECONDS", 3.0)
     account = Account(delays=Delays().scaled(0.02), switches=replace(switches))
     if fault is not None:
         account.faults.add(replace(fault))
@@ -94,7 +96,7 @@ async def test_a_life_is_paid_for_once_and_to_its_end(
         await bench.until_status(deployment, "running")
         assert held.body["headConfig"]["resource"]["cpu"] == 8
         await bench.delete(deployment)
-        await bench.until_status(deployment, "deleted")
+        await bench.until_deleted(deployment, lambda: not account.services)
     assert len(account.ever_made) == 1
     assert account.ledger.still_billed(account.clock()) == set()
 
@@ -105,7 +107,7 @@ async def test_a_create_that_never_arrived_is_not_sent_again(bench: Bench, order
     account = Account(delays=Delays().scaled(0.02))
     account.faults.add(Fault(order, *CREATES, status=500))
     deployment = await deployed(bench)
-    async with reconciled(bench, account):
+    async with reconciled(bench, account, grace_seconds=1.5):
         row = await bench.until_status(deployment, "unknown")
         await asyncio.sleep(0.3)
     assert row.given_up_at is not None
@@ -114,13 +116,14 @@ async def test_a_create_that_never_arrived_is_not_sent_again(bench: Bench, order
 
 
 async def test_a_delete_while_a_creates_outcome_is_open_is_done_once_it_is_known(bench: Bench) -> None:
-    account = Account(delays=Delays().scaled(0.02), switches=Switches(hidden_seconds=0.5))
+    account = Account(delays=Delays().scaled(0.02), switches=Switches(hidden_seconds=math.inf))
     account.faults.add(replace(LOST))
     deployment = await deployed(bench)
     async with reconciled(bench, account):
         await bench.until(deployment, lambda row: row.absences > 0)
         await bench.delete(deployment)
-        await bench.until_status(deployment, "deleted")
+        account.switches.hidden_seconds = 0
+        await bench.until_deleted(deployment, lambda: not account.services)
     assert len(account.ever_made) == 1
     assert account.ledger.still_billed(account.clock()) == set()
 
@@ -135,7 +138,7 @@ async def test_a_change_whose_answer_is_lost_is_brought_to_its_end(bench: Bench,
         await done(bench, deployment, OperationType.SCALE, capacity=LARGER)
         await done(bench, deployment, OperationType.STOP, wanted="stopped")
         await bench.delete(deployment)
-        await bench.until_status(deployment, "deleted")
+        await bench.until_deleted(deployment, lambda: not account.services)
     assert account.ledger.still_billed(account.clock()) == set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from app.background.reconcile import Reconciler
 from app.domain.operation import OperationType
 from app.kit.hints import Hint
-from tests.background.conftest import PACE, WORKER, Bench
+from tests.background.conftest import PATIENT, WORKER, Bench
 from tests.emulators.bailian import Account, Delays, Fault, Order, Switches, running_emulator
 from tests.support.bailian import BAILIAN, SPEC, connected
 
@@ -32,7 +33,7 @@ async def reconciled(bench: Bench, account: Account) -> AsyncIterator[None]:
             open_connection=lambda _: connected(authority),
             worker_id=WORKER,
             node_id="nod_test",
-            pace=replace(PACE, grace_seconds=1.5),
+            pace=PATIENT,
             hint=Hint(),
         )
         running = asyncio.get_running_loop().create_task(reconciler.run())
@@ -74,20 +75,20 @@ async def test_a_life_is_paid_for_once_and_to_its_end(bench: Bench, fault: Fault
         assert (await bench.until_ended(scale)).status == "succeeded"
         assert account.deployments[row.external_id].size == {"capacity": 16}
         await bench.delete(deployment)
-        await bench.until_status(deployment, "deleted")
+        await bench.until_deleted(deployment, lambda: not account.listed())
     assert len(account.ever_made) == 1
     assert account.ledger.still_billed(account.clock()) == set()
 
 
 async def test_a_delete_that_comes_before_the_platform_shows_what_it_made_is_asked_for_again(bench: Bench) -> None:
     """ "Not found" is no success yet: what the first delete missed would be billed for ever."""
-    account = Account(delays=Delays().scaled(0.02), switches=Switches(hidden_seconds=0.5))
+    account = Account(delays=Delays().scaled(0.02), switches=Switches(hidden_seconds=math.inf))
     async with reconciled(bench, account):
         deployment = await bench.deploy(**COLUMNS)
-        async with asyncio.timeout(30):
-            while (await bench.row(deployment)).external_id is None:
-                await asyncio.sleep(0.01)
+        await bench.until(deployment, lambda row: row.external_id is not None)
         await bench.delete(deployment)
-        await bench.until_status(deployment, "deleted")
+        await bench.until(deployment, lambda _: any(one["method"] == "DELETE" for one in account.journal))
+        account.switches.hidden_seconds = 0
+        await bench.until_deleted(deployment, lambda: not account.listed())
     assert len(account.ever_made) == 1
     assert account.ledger.still_billed(account.clock()) == set()

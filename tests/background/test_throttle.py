@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
 from app.background.reconcile import Reconciler
 from app.domain.connection import ConnectionStatus
@@ -80,7 +80,9 @@ async def test_deletes_go_on_while_their_account_waits(bench: Bench) -> None:
         for one in (first, second):
             await bench.until_status(one, "running")
         cloud.fail("get", ProviderThrottled("slow down", retry_after_seconds=600))
-        await cloud.until(lambda: not cloud.faults)
+        async with asyncio.timeout(20):
+            while (await connection(bench)).throttled_until is None:
+                await asyncio.sleep(0.01)
         await bench.until_ended(await bench.delete(second))
     assert (await bench.row(second)).status == "deleted"
     assert (await connection(bench)).throttled_until is not None
@@ -146,8 +148,8 @@ async def test_of_an_account_whose_credentials_are_refused_one_deployment_at_a_t
         for one in many:
             await bench.until_status(one, "running")
         cloud.revoked = True
-        await cloud.until(lambda: cloud.refused >= 1)
-        await asyncio.sleep(0.3)  # what was on its way when the first refusal came
+        await _until_refused(lambda: connection(bench))
+        await _until_nobody_is_asking(bench.store, many)  # what was on its way when the first refusal came
         begun, cloud.most_at_once = cloud.refused, 0
         await cloud.until(lambda: cloud.refused >= begun + 2)
         assert cloud.most_at_once == 1
@@ -172,11 +174,11 @@ async def test_new_credentials_resume_a_revoked_account_at_once(store: Store, ke
             for bot in bots:
                 await until_status(client, bot, "running")
         account.api_key = "sk-renewed"
-        async with reconciling(world, copies=2, poll_seconds=0.5):
+        async with reconciling(world, copies=2, poll_seconds=1):  # one try in twelve seconds
             for bot in bots:
                 await _due_now(store, bot)
-            await _until_refused(world, path)
-            await asyncio.sleep(0.5)
+            await _until_refused(lambda: connection_row(world, path))
+            await _until_nobody_is_asking(store, bots)
             asked = len(account.journal)
             await asyncio.sleep(0.5)
             assert len(account.journal) == asked
@@ -262,7 +264,18 @@ async def _due_now(store: Store, deployment_id: str) -> None:
         await session.execute(mine.values(due_at=func.now()))
 
 
-async def _until_refused(world: Any, path: str) -> None:
+async def _until_refused(look: Callable[[], Awaitable[ConnectionRow]]) -> None:
     async with asyncio.timeout(20):
-        while (await connection_row(world, path)).status != "auth_failed":
+        while (await look()).status != ConnectionStatus.AUTH_FAILED:
+            await asyncio.sleep(0.01)
+
+
+async def _until_nobody_is_asking(store: Store, deployment_ids: Sequence[str]) -> None:
+    """At one moment no deployment is claimed; it comes again between any two tries of a refused account."""
+    held = select(DeploymentRow.id).where(DeploymentRow.id.in_(deployment_ids), DeploymentRow.lock_token.is_not(None))
+    async with asyncio.timeout(20):
+        while True:
+            async with store.read() as session:
+                if not (await session.scalars(held)).all():
+                    return
             await asyncio.sleep(0.01)

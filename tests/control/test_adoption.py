@@ -316,7 +316,7 @@ async def test_a_vanished_deployment_that_is_deleted_leaves_alone_what_another_o
 ) -> None:
     external_id = scene.exists("theirs")
     first = (await scene.adopt(external_id)).json()
-    async with reconciling(scene.world):
+    async with reconciling(scene.world, poll_seconds=0.5):  # what is gone is looked for again in half a minute
         await until_status(scene.client, first["id"], "running")
         scene.account.remove(external_id)
         await until_status(scene.client, first["id"], "deleted")
@@ -378,8 +378,8 @@ async def test_a_check_that_succeeds_makes_the_deployments_of_a_refused_account_
     async with reconciling(scene.world, poll_seconds=60):
         await asyncio.sleep(0.1)
         assert (await read(scene.client, adopted["id"]))["status"] != "running"
-        scene.account.api_key = good
-        assert (await scene.client.post(f"{scene.path}/check")).json()["ok"]
+    scene.account.api_key = good
+    assert (await scene.client.post(f"{scene.path}/check")).json()["ok"]
     async with scene.world.store.read() as session:
         row = await session.get_one(DeploymentRow, adopted["id"])
         connection = (await session.scalars(select(ConnectionRow))).one()

@@ -30,13 +30,18 @@ async def observed(world: World, deployment_id: str, **columns: Any) -> None:
         await session.execute(update(DeploymentRow).where(DeploymentRow.id == deployment_id).values(**columns))
 
 
+async def create(writer: httpx.AsyncClient, name: str) -> httpx.Response:
+    """503 is for whom a slow machine keeps waiting too long behind the others: nothing was made."""
+    while (answer := await writer.post(DEPLOYMENTS, json=deployment_body(name))).status_code == 503:
+        pass
+    return answer
+
+
 async def test_twenty_creates_at_once_against_a_limit_of_three_make_exactly_three(
     world: World, writer: httpx.AsyncClient, tenant_id: str
 ) -> None:
     await limit(world, tenant_id, "deployments", 3)
-    answers = await asyncio.gather(
-        *(writer.post(DEPLOYMENTS, json=deployment_body(f"bot-{number}")) for number in range(20))
-    )
+    answers = await asyncio.gather(*(create(writer, f"bot-{number}") for number in range(20)))
     assert sorted(answer.status_code for answer in answers) == [201] * 3 + [429] * 17
     error = error_of(next(one for one in answers if one.status_code == 429), 429, "insufficient_quota")
     assert "'deployments'" in error["message"]

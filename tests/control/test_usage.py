@@ -116,7 +116,8 @@ async def test_calls_without_a_price_count_with_their_tenants_currency(world: Wo
     unpriced = [record(tenant_id, cost=None, currency=None) for _ in range(2)]
     gone = record(new_id("ten"), model="of the gone", cost=None, currency=None)
     await keep(world.store, record(tenant_id, cost=Decimal(3)), *unpriced, gone)
-    await ran(world, tenant_id, utc_now() - HOUR, utc_now() - HOUR / 2)
+    now = utc_now()
+    await ran(world, tenant_id, now - HOUR, now - HOUR / 2)
     for aligned in ({}, {"from": rfc3339(utc_now() - HOUR - timedelta(minutes=7, seconds=3))}):
         left, whole = await got(world.admin, group_by="model", **aligned)
         assert (whole["requests"], whole["unpriced_requests"], whole["unit_hours"]) == (3, 2, "1")

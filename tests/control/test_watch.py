@@ -102,7 +102,7 @@ async def test_a_quiet_stream_sends_heartbeats_and_holds_no_session(
             heartbeats += line == ": still here"
             if heartbeats == 2:
                 break
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while world.store.engine.pool.checkedout():  # type: ignore[attr-defined]
                 await asyncio.sleep(0.01)
 
@@ -151,7 +151,7 @@ async def test_a_client_that_leaves_frees_its_place(world: World, key: str, depl
         async with watching(url, key, deployment["id"]) as lines:
             await next_event(lines)
             assert watchers.count == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while watchers.count:
                 await asyncio.sleep(0.01)
 

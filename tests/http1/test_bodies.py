@@ -12,6 +12,7 @@ from app.http1.limits import HIGH_WATER_BYTES, ServerLimits
 from tests.http1.conftest import Serve
 from tests.http1.handlers import echo, request
 from tests.support.raw_client import RawClient
+from tests.support.wheel_clock import WheelClock
 
 HEAD = b"POST /v1/echo HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -186,7 +187,7 @@ async def test_a_body_that_was_asked_for_and_never_comes_is_408(serve: Serve) ->
 @one_loop
 async def test_a_body_that_drips_is_408(serve: Serve) -> None:
     """Every stretch brings a byte, so that no silence is long enough; the rate is not."""
-    served = await serve(echo, limits=SLOW)
+    served = await serve(echo, limits=ServerLimits(body_stall_seconds=0.1, linger_seconds=60))
     async with await served.connect() as client:
         await client.send(HEAD + b"Content-Length: 100000\r\n\r\n")
 
@@ -202,25 +203,29 @@ async def test_a_body_that_drips_is_408(serve: Serve) -> None:
 
 @one_loop
 async def test_a_body_that_comes_steadily_may_take_longer_than_a_stall(serve: Serve) -> None:
-    limits = ServerLimits(body_stall_seconds=0.2, body_bytes_per_second=1_000)
+    """Each pause is far from a stall, also on a machine that stands still for two seconds in it."""
+    limits = ServerLimits(body_stall_seconds=3.0, body_bytes_per_second=100)
     served = await serve(echo, limits=limits)
     async with await served.connect() as client:
         await client.send(HEAD + b"Content-Length: 1000\r\n\r\n")
         for _ in range(10):
-            await asyncio.sleep(0.06)
+            await asyncio.sleep(0.35)
             await client.send(b"x" * 100)
         assert (await client.response()).status_code == 200
 
 
 @one_loop
-async def test_the_clock_stands_still_while_it_is_us_who_do_not_read(serve: Serve) -> None:
+async def test_the_clock_stands_still_while_it_is_us_who_do_not_read(serve: Serve, wheel_clock: WheelClock) -> None:
     """A handler that takes its time before it reads costs the client nothing."""
 
     async def late(exchange: Exchange) -> None:
-        await asyncio.sleep(0.3)
+        while not served.connections[0].flow.read_paused:
+            await asyncio.sleep(0)
+        for _ in range(3):
+            await wheel_clock.pass_by(2 * ServerLimits().body_stall_seconds)
         await echo(exchange)
 
-    served = await serve(late, limits=SLOW)
+    served = await serve(late)
     async with await served.connect() as client:
         sending = asyncio.ensure_future(client.send(request(b"x" * 1_000_000)))
         assert (await client.response()).status_code == 200

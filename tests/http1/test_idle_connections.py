@@ -8,6 +8,7 @@ import json
 import pytest
 from typing_extensions import override
 
+from app.http1.deadlines import Owed
 from app.http1.exchange import Exchange
 from app.http1.limits import ServerLimits
 from app.http1.timers import NEVER, Wheel
@@ -15,6 +16,7 @@ from tests.http1.conftest import Serve
 from tests.http1.handlers import LIMIT_BYTES, echo, request
 from tests.support.raw_client import GUARD_SECONDS
 from tests.support.raw_server import Served
+from tests.support.wheel_clock import WheelClock
 
 SHORT = ServerLimits(head_seconds=0.1, idle_seconds=0.1, linger_seconds=0.1)
 one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
@@ -24,6 +26,13 @@ async def all_closed(served: Served) -> None:
     async with asyncio.timeout(GUARD_SECONDS):
         while served.open_connections:
             await asyncio.sleep(0.01)
+
+
+async def has_begun(served: Served) -> None:
+    """Until a part of a head has been read, on the only connection."""
+    async with asyncio.timeout(GUARD_SECONDS):
+        while [connection._read_clock.owed for connection in served.connections] != [Owed.HEAD]:
+            await asyncio.sleep(0)
 
 
 @one_loop
@@ -36,10 +45,12 @@ async def test_a_connection_that_never_says_anything_is_closed_without_a_word(se
 
 @one_loop
 @pytest.mark.parametrize("start", [b"G", b"GET /v1/x HTTP/1.1\r\nHost: a\r\nX: "])
-async def test_a_head_that_does_not_end_is_408(serve: Serve, start: bytes) -> None:
-    served = await serve(echo, limits=SHORT)
+async def test_a_head_that_does_not_end_is_408(serve: Serve, start: bytes, wheel_clock: WheelClock) -> None:
+    served = await serve(echo)
     async with await served.connect() as client:
         await client.send(start)
+        await has_begun(served)
+        await wheel_clock.pass_by(2 * ServerLimits().head_seconds)
         response = await client.response()
         assert (response.status_code, json.loads(response.body)["error"]["code"]) == (408, "head_timeout")
         assert await client.until_closed() == b""
@@ -47,15 +58,16 @@ async def test_a_head_that_does_not_end_is_408(serve: Serve, start: bytes) -> No
 
 
 @one_loop
-async def test_a_head_that_trickles_is_408_all_the_same(serve: Serve) -> None:
-    served = await serve(echo, limits=SHORT)
+async def test_a_head_that_trickles_is_408_all_the_same(serve: Serve, wheel_clock: WheelClock) -> None:
+    served = await serve(echo, limits=ServerLimits(linger_seconds=3600))
     async with await served.connect() as client:
 
         async def trickle() -> None:
             await client.send(b"GET /v1/x HTTP/1.1\r\nHost: a\r\nX: ")
+            await has_begun(served)
             while True:
                 await client.send(b"x")
-                await asyncio.sleep(0.02)
+                await wheel_clock.pass_by(ServerLimits().head_seconds / 5)
 
         trickling = asyncio.ensure_future(trickle())
         assert (await client.response()).status_code == 408
@@ -64,11 +76,12 @@ async def test_a_head_that_trickles_is_408_all_the_same(serve: Serve) -> None:
 
 @one_loop
 @pytest.mark.parametrize("path", [b"/v1/x", b"/other"])
-async def test_an_idle_connection_is_closed_without_a_word(serve: Serve, path: bytes) -> None:
-    served = await serve(echo, limits=SHORT)
+async def test_an_idle_connection_is_closed_without_a_word(serve: Serve, path: bytes, wheel_clock: WheelClock) -> None:
+    served = await serve(echo)
     async with await served.connect() as client:
         await client.send(request(path=path))
         assert (await client.response()).status_code == 200
+        await wheel_clock.pass_by(2 * ServerLimits().idle_seconds)
         assert await client.until_closed() == b""
     await all_closed(served)
 
@@ -86,13 +99,14 @@ async def test_a_crowd_leaves_idle_connections_less_time(serve: Serve) -> None:
 
 
 @one_loop
-async def test_no_clock_runs_while_a_request_is_answered(serve: Serve) -> None:
+async def test_no_clock_runs_while_a_request_is_answered(serve: Serve, wheel_clock: WheelClock) -> None:
     async def slow(exchange: Exchange) -> None:
         await exchange.read_body(LIMIT_BYTES)
-        await asyncio.sleep(0.3)
+        for _ in range(3):
+            await wheel_clock.pass_by(2 * ServerLimits().idle_seconds)
         await echo(exchange)
 
-    served = await serve(slow, limits=SHORT)
+    served = await serve(slow)
     async with await served.connect() as client:
         await client.send(request(b"x"))
         assert (await client.response()).status_code == 200
@@ -251,10 +265,14 @@ async def test_a_defect_of_one_timer_does_not_stop_the_others() -> None:
 
 
 async def test_a_loop_that_stood_still_reads_before_it_declares_anybody_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a jump of an hour the first tick asks nobody."""
-    jump = 0.0
-    real = asyncio.get_running_loop().time
-    monkeypatch.setattr("app.http1.timers.monotonic", lambda: real() + jump)
+    """After a jump of an hour the first tick asks nobody. By a clock that moves only when the wheel looks at it."""
+    looks = [1_000.0]
+
+    def look() -> float:
+        looks.append(looks[-1] + 0.02)
+        return looks[-1]
+
+    monkeypatch.setattr("app.http1.timers.monotonic", look)
     wheel = Wheel()
     ticks: list[float] = []
 
@@ -266,7 +284,7 @@ async def test_a_loop_that_stood_still_reads_before_it_declares_anybody_silent(m
 
     alarm = Watching()
     wheel.wake_by(alarm, wheel.after(60))
-    jump = 3600.0
-    await asyncio.sleep(0.025)
-    assert ticks == []
+    before = len(looks)
+    looks[-1] += 3600.0
     await rung(alarm)
+    assert ticks == [looks[before + 1]]

@@ -8,12 +8,14 @@ import json
 import pytest
 
 from app.errors import GatewayError
+from app.http1.deadlines import Owed
 from app.http1.exchange import Exchange, Header
 from app.http1.limits import ServerLimits
 from tests.http1.conftest import Serve
 from tests.http1.handlers import echo, request
 from tests.http1.test_endings import Waiting
 from tests.support.raw_client import GUARD_SECONDS, RawClient, RawResponse
+from tests.support.wheel_clock import WheelClock
 
 PATHS = ["/v1/echo", "/other"]
 
@@ -321,10 +323,18 @@ async def test_a_refusal_has_the_shape_of_its_path_where_that_is_known(serve: Se
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_what_does_not_come_in_time_is_refused_in_the_shape_of_its_path(serve: Serve) -> None:
-    served = await serve(echo, error_shape=named, limits=ServerLimits(head_seconds=0.1, body_stall_seconds=0.1))
-    for path, rest in ((b"/v1/echo", b"X: "), (b"/other", b"Content-Length: 9\r\n\r\nx")):
-        async with await served.connect() as client:
+async def test_what_does_not_come_in_time_is_refused_in_the_shape_of_its_path(
+    serve: Serve, wheel_clock: WheelClock
+) -> None:
+    served = await serve(echo, error_shape=named)
+    for path, rest, owed in (
+        (b"/v1/echo", b"X: ", Owed.HEAD),
+        (b"/other", b"Content-Length: 9\r\n\r\nx", Owed.BODY),
+    ):
+        async with await served.connect() as client, asyncio.timeout(GUARD_SECONDS):
             await client.send(b"POST %b HTTP/1.1\r\nHost: a\r\n%b" % (path, rest))
+            while owed not in [connection._read_clock.owed for connection in served.connections]:
+                await asyncio.sleep(0)
+            await wheel_clock.pass_by(60)
             response = await client.response()
             assert (response.status_code, response.header(b"x-path")) == (408, path)

@@ -18,6 +18,7 @@ from tests.http1.handlers import request
 from tests.http1.upstreams import DEADLINES, HEADERS, LIMIT_BYTES, fetch, pool
 from tests.support.raw_client import GUARD_SECONDS, RawClient
 from tests.support.raw_upstream import Peer, plain, upstream
+from tests.support.wheel_clock import WheelClock
 
 
 class Pieces:
@@ -132,12 +133,12 @@ async def test_an_upstream_that_takes_nothing_is_not_sent_more_than_fits_in_betw
         assert source.given < 500
 
 
-async def test_the_wait_for_an_answer_begins_with_the_latest_piece() -> None:
+async def test_the_wait_for_an_answer_begins_with_the_latest_piece(wheel_clock: WheelClock) -> None:
     """Ten pieces at half the limit take five times the limit; an upstream that then says nothing is still overdue."""
 
     class Slow(Pieces):
         async def read(self) -> bytes:
-            await asyncio.sleep(0.1)
+            await wheel_clock.pass_by(30)
             return await super().read()
 
     async def script(peer: Peer) -> None:
@@ -146,8 +147,13 @@ async def test_the_wait_for_an_answer_begins_with_the_latest_piece() -> None:
 
     async with upstream(script) as scripted, pool() as client:
         source = Slow(*[b"x"] * 10)
+        sending = asyncio.ensure_future(send(client, scripted.origin, source, Deadlines(first_byte_seconds=60)))
+        async with asyncio.timeout(GUARD_SECONDS):
+            while not scripted.requests:
+                await asyncio.sleep(0)
+        await wheel_clock.pass_by(61)
         with pytest.raises(UpstreamTooSlow) as failure:
-            await send(client, scripted.origin, source, Deadlines(first_byte_seconds=0.3))
+            await sending
         assert failure.value.code == "upstream_first_byte_timeout"
         assert source.given == 10
         assert len(scripted.requests) == 1

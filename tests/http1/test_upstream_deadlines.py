@@ -12,6 +12,7 @@ from app.http1.origin import Deadlines, Origin
 from tests.http1.upstreams import pool, post
 from tests.support.raw_client import GUARD_SECONDS
 from tests.support.raw_upstream import CHUNKED_HEAD, Peer, RawUpstream, upstream
+from tests.support.wheel_clock import WheelClock
 
 
 async def says_nothing(peer: Peer) -> None:
@@ -19,11 +20,12 @@ async def says_nothing(peer: Peer) -> None:
     await peer.until_dropped()
 
 
-QUICK = Deadlines(connect_seconds=0.2, first_byte_seconds=0.15, idle_seconds=0.15, total_seconds=0.4)
+QUICK_FIRST_BYTE = Deadlines(connect_seconds=30, first_byte_seconds=0.15)
+QUICK_IDLE = Deadlines(connect_seconds=30, idle_seconds=0.15)
 one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
-async def timed_out(scripted: RawUpstream, deadlines: Deadlines = QUICK) -> tuple[str | None, bytes]:
+async def timed_out(scripted: RawUpstream, deadlines: Deadlines = QUICK_FIRST_BYTE) -> tuple[str | None, bytes]:
     got = bytearray()
     async with pool() as client, asyncio.timeout(GUARD_SECONDS):
         with pytest.raises(UpstreamTimeout) as raised:
@@ -63,11 +65,11 @@ async def test_forerunners_do_not_count_as_an_answer() -> None:
 @one_loop
 async def test_a_stream_that_falls_silent_is_given_up_and_what_came_is_kept() -> None:
     async def stalls(peer: Peer) -> None:
-        await peer.answer(CHUNKED_HEAD, b"5\r\nhello\r\n")
+        await peer.answer(CHUNKED_HEAD + b"5\r\nhello\r\n")
         await peer.until_dropped()
 
     async with upstream(stalls) as scripted:
-        assert await timed_out(scripted) == ("upstream_idle_timeout", b"hello")
+        assert await timed_out(scripted, QUICK_IDLE) == ("upstream_idle_timeout", b"hello")
 
 
 @one_loop
@@ -81,39 +83,43 @@ async def test_the_idle_limit_holds_also_where_it_is_shorter_than_the_others(hea
         await peer.send(CHUNKED_HEAD)
         await peer.until_dropped()
 
-    deadlines = Deadlines(first_byte_seconds=60, idle_seconds=0.1, total_seconds=60)
+    deadlines = Deadlines(connect_seconds=30, first_byte_seconds=60, idle_seconds=0.1, total_seconds=60)
     async with upstream(stalls) as scripted:
         assert await timed_out(scripted, deadlines) == ("upstream_idle_timeout", b"")
 
 
 @one_loop
-async def test_a_stream_that_drips_for_ever_is_given_up_in_the_end() -> None:
+async def test_a_stream_that_drips_for_ever_is_given_up_in_the_end(wheel_clock: WheelClock) -> None:
     async def drips(peer: Peer) -> None:
         await peer.answer(CHUNKED_HEAD)
         while True:
             await peer.send(b"1\r\nx\r\n")
-            await asyncio.sleep(0.02)
+            await wheel_clock.pass_by(10)
 
     async with upstream(drips) as scripted:
-        code, got = await timed_out(scripted)
+        code, got = await timed_out(scripted, Deadlines(idle_seconds=60, total_seconds=200))
     assert code == "upstream_total_timeout"
     assert got.count(b"x") > 5
 
 
 @one_loop
-async def test_silence_that_we_asked_for_is_not_the_upstreams() -> None:
+async def test_silence_that_we_asked_for_is_not_the_upstreams(wheel_clock: WheelClock) -> None:
+    go_on = asyncio.Event()
+
     async def script(peer: Peer) -> None:
         await peer.answer(CHUNKED_HEAD, b"5\r\nhello\r\n")
-        await asyncio.sleep(0.3)
+        await go_on.wait()
         await peer.send(b"0\r\n\r\n")
 
-    deadlines = Deadlines(idle_seconds=0.1, total_seconds=10)
+    deadlines = Deadlines(idle_seconds=10, total_seconds=1000)
     async with upstream(script) as scripted, pool() as client:
         response = await post(client, scripted.origin, deadlines=deadlines)
         response.pause()
         got: list[bytes] = []
         relaying = asyncio.ensure_future(response.relay(got.append))
-        await asyncio.sleep(0.4)
+        for _ in range(3):
+            await wheel_clock.pass_by(20)
+        go_on.set()
         response.resume()
         await relaying
 
@@ -132,7 +138,7 @@ async def test_a_connect_that_hangs_is_given_up_with_nothing_sent() -> None:
         origin = Origin("http", "127.0.0.1", listener.getsockname()[1], exempt=listener.getsockname())
         async with pool() as client, asyncio.timeout(GUARD_SECONDS):
             with pytest.raises(UpstreamTimeout) as raised:
-                await post(client, origin, deadlines=QUICK)
+                await post(client, origin, deadlines=Deadlines(connect_seconds=0.2))
         for filler in fillers:
             filler.close()
     assert raised.value.code == "upstream_connect_timeout"

@@ -102,7 +102,7 @@ async def test_a_connection_that_the_upstream_closed_is_replaced_before_anything
     async with upstream(script) as scripted, pool() as client:
         for number in range(10):
             assert await fetch(client, scripted.origin, b"%d" % number) == b"hello"
-            await asyncio.sleep(0.01)
+            await until(lambda: not client.open_connections)
         assert [request[-1:] for request in scripted.requests] == [b"%d" % number for number in range(10)]
 
 
@@ -212,7 +212,8 @@ async def test_bytes_that_nobody_asked_for_reach_nobody(script: Callable[[Peer],
             assert await response.read(LIMIT_BYTES) in {b"mine", b""}
             assert response.status_code in {200, 204}
             assert not response.reused
-            await asyncio.sleep(0.03 if "later" in script.__name__ else 0)
+            if "later" in script.__name__:
+                await until(lambda: not client.open_connections)
             assert len(scripted.peers) == number + 1
 
 

@@ -357,6 +357,7 @@ async def test_an_answer_before_all_of_the_body_was_sent_is_relayed_though_the_u
     """413 and a reset, while megabytes are still on their way; that connection is not used again."""
 
     async def impatient(peer: Peer) -> None:
+        await peer.head()
         await peer.send(plain(b"too much", status=b"413 Content Too Large"))
         await asyncio.sleep(0.05)
         peer.reset()

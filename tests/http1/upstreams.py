@@ -14,13 +14,14 @@ from app.kit.net import AddressPolicy
 from tests.support.raw_client import GUARD_SECONDS
 
 HEADERS = [(b"content-type", b"application/json"), (b"authorization", b"Bearer upstream-key")]
-DEADLINES = Deadlines(connect_seconds=5, first_byte_seconds=10, idle_seconds=10, total_seconds=20)
+DEADLINES = Deadlines(connect_seconds=30, first_byte_seconds=30, idle_seconds=30, total_seconds=60)
 LIMIT_BYTES = 1 << 20
 
 
 @asynccontextmanager
 async def pool(**options: Any) -> AsyncIterator[UpstreamPool]:
-    opened = UpstreamPool(policy=options.pop("policy", AddressPolicy()), **options)
+    patient = {"policy": AddressPolicy(), "idle_seconds": 60.0}  # where nothing is told, none retires within a test
+    opened = UpstreamPool(**{**patient, **options})
     try:
         yield opened
     finally:

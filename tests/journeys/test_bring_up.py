@@ -60,6 +60,15 @@ async def test_what_nobody_foresaw_is_tried_again(dsn: str, tmp_path: Path, monk
             assert (await one.readiness()).ready
 
 
+async def test_a_process_that_drains_is_not_ready_any_more(dsn: str, tmp_path: Path) -> None:
+    async with worker(dsn, tmp_path, role=Role.API) as one:
+        await until_it_waits_for(one, None)
+        assert (await one.readiness()).ready
+        one.drain()
+        readiness = await one.readiness()
+        assert (readiness.ready, readiness.reason) == (False, "draining")
+
+
 @pytest.mark.parametrize("role", [Role.WORKER, Role.API])
 async def test_a_heartbeat_that_fails_is_not_the_last(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: Role

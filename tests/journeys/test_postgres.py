@@ -54,7 +54,7 @@ def test_killed_under_load_it_comes_back_and_nothing_confirmed_is_lost(gateway: 
     until(lambda: len(writers.confirmed) > 20, "writes succeed")
     os.kill(postmaster(gateway_dir), signal.SIGKILL)
     confirmed = len(writers.confirmed)  # one more may have been on its way back
-    until(lambda: len(writers.confirmed) > confirmed + 20, "writes succeed again", context=gateway.log_tail)
+    until(lambda: len(writers.confirmed) > confirmed + 20, "writes succeed again", seconds=60, context=gateway.log_tail)
     writers.stop()
     assert {status for status, _ in writers.refusals} <= {503}
     assert all(retry_after for _, retry_after in writers.refusals)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -41,11 +42,14 @@ async def test_two_hundred_at_once_against_a_budget_of_ten_are_ten(dsn: str, dat
             await changes.record(session, "price", price.id)
         async with world.serving(data_dir, "--workers", str(processes)) as gateway, world.client(gateway) as client:
             answers = await asyncio.gather(*(chat(client) for _ in range(200)))
-            assert sum(one.status_code == 200 for one in answers) == 10
+            at_once = Counter(one.status_code for one in answers)
+            assert at_once[200] == 10 or at_once[503], "503: a worker is not up yet, or the database is slow"
+            while sum(one.status_code == 200 for one in answers) < 10:
+                answers += await asyncio.gather(*(chat(client) for _ in range(200)))
             answers += [await chat(client) for _ in range(20)]
         status_codes = Counter(one.status_code for one in answers)
         assert status_codes[200] == 10
-        assert set(status_codes) <= {200, 429, 503}, "503: a worker is not up yet"
+        assert set(status_codes) <= {200, 429, 503}
         found = await world.records()
         assert (len(found), sum(one.cost for one in found)) == (10, 10)
         assert not await wrong_sums(world.store)
@@ -137,7 +141,7 @@ async def test_postgres_is_stopped_and_started_and_the_sums_are_exact(tmp_path: 
     ):
         while admitted < 40:  # 503 while a cold database needs longer than a call waits for it
             admitted += (await chat(client)).status_code == 200
-        streams = [asyncio.create_task(chat(client, stream=True)) for _ in range(5)]
+        streams = [asyncio.create_task(_served(client, stream=True)) for _ in range(5)]
         await until(lambda: _open(server, 45))
         await asyncio.to_thread(postgres.close)
         during = [await chat(client) for _ in range(20)]
@@ -150,13 +154,20 @@ async def test_postgres_is_stopped_and_started_and_the_sums_are_exact(tmp_path: 
         admitted += len(streams)
         postgres = await asyncio.to_thread(EmbeddedPostgres.open, home, durable=False, watch=False)
         await until(lambda: _recorded(world, admitted), PATIENCE_SECONDS)
-        after = await chat(client)
+        after = await _served(client)
         assert (after.status_code, after.headers["x-ratelimit-limit-requests"]) == (200, "1000000")
         assert "x-modelport-unmetered" not in after.headers
         assert await asyncio.to_thread(gateway.stop) == 0
         assert len(await world.records()) == admitted + 1
         assert not await wrong_sums(world.store)
     await asyncio.to_thread(postgres.close)
+
+
+async def _served(client: httpx.AsyncClient, **more: Any) -> httpx.Response:
+    """503 while the database needs longer than a call waits for it, or has just come back."""
+    while (answer := await chat(client, **more)).status_code == 503:
+        await asyncio.sleep(0.05)
+    return answer
 
 
 async def _open(server: RawUpstream, count: int) -> bool:

@@ -72,7 +72,7 @@ class Sandbox:
         return re.findall(rf"emulated {kind} on (\S+)", self.text())[-1]
 
     def ledger(self, kind: str) -> dict[str, Any]:
-        shown: dict[str, Any] = httpx.get(f"{self.desk(kind)}/_ledger", trust_env=False).json()
+        shown: dict[str, Any] = httpx.get(f"{self.desk(kind)}/_ledger", trust_env=False, timeout=30).json()
         return shown
 
     def gateway_pid(self) -> int:

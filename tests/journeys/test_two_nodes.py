@@ -66,17 +66,18 @@ def test_a_node_that_is_gone_shows_its_models_as_unreachable_and_takes_them_up_a
         south.wait_ready()
         introduce(south, "south")
         redeploy(south, "south")
-        until(lambda: settled(north), "it runs", context=south.log_tail)
+        until(lambda: settled(north), "it runs", seconds=60, context=south.log_tail)
         south.kill()
         lost = until(
             lambda: [one for one in deployments(north) if one["status"] == "unknown"],
             "the node is missed",
+            seconds=60,
             context=north.log_tail,
         )
         assert lost[0]["status_reason"].startswith("node_unreachable")
         assert model_servers(homes["north"]) == []
         with running(homes["south"], env=shared):
-            until(lambda: settled(north), "its own node has taken it up again", context=north.log_tail)
+            until(lambda: settled(north), "its own node has taken it up again", seconds=60, context=north.log_tail)
             assert len(model_servers(homes["south"])) == 1
     until(lambda: not model_servers(homes["south"]), "every model server has ended")
 

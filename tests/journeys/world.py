@@ -57,7 +57,7 @@ class World:
         headers = {"authorization": f"Bearer {self.key}"}
         limits = httpx.Limits(max_keepalive_connections=0)  # so that every process gets its share
         async with httpx.AsyncClient(
-            base_url=gateway.url, headers=headers, timeout=30, trust_env=False, limits=limits
+            base_url=gateway.url, headers=headers, timeout=100, trust_env=False, limits=limits
         ) as client:
             yield client
 

@@ -28,6 +28,8 @@ class Link:
         self._delay_seconds = 0.0
         self._lost: bytes | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self.waited = 0.0
+        """For how many seconds it has held something up: the orders to be slow, and no stall of the machine."""
         self._port = 0
         self.bytes_carried = 0
 
@@ -85,7 +87,7 @@ class Link:
     ) -> None:
         with suppress(ConnectionError):
             while content := await reader.read(_CHUNK_BYTES):
-                await asyncio.sleep(self._delay_seconds)
+                await self._be_slow()
                 await self._flows.wait()
                 if is_answer and self._loses(transaction):
                     return
@@ -94,6 +96,12 @@ class Link:
                 self.bytes_carried += len(content)
                 writer.write(content)
                 await writer.drain()
+
+    async def _be_slow(self) -> None:
+        """What is held up at the same time counts once."""
+        until = self.waited + self._delay_seconds
+        await asyncio.sleep(self._delay_seconds)
+        self.waited = max(self.waited, until)
 
     def _loses(self, transaction: bytearray) -> bool:
         """Whether this is the answer to the commit that is to be lost."""

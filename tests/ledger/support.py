@@ -118,6 +118,21 @@ async def held(ledger: Ledger, who: Subject, taken: CallSize | None = None) -> H
     return found
 
 
+async def has_room(ledger: Ledger, who: Subject, calls: int) -> None:
+    """Go on until its slices last for so many calls: how much they get ahead depends on the pace of those before."""
+    while _room(ledger, who) < calls:
+        assert await call(ledger, who)
+        await asyncio.sleep(0)
+
+
+def _room(ledger: Ledger, who: Subject) -> int:
+    plan = ledger.plan_of(who)
+    if plan is None:
+        return 0
+    amounts = plan.amounts(size().estimate)
+    return min(one.free // amounts[index] for one, index in plan.slices)
+
+
 async def refused(ledger: Ledger, who: Subject, taken: CallSize | None = None) -> Refusal:
     found = await hold(ledger, who, taken)
     assert isinstance(found, Refusal), found

@@ -23,8 +23,11 @@ WORKERS = ("wrk_1", "wrk_2", "wrk_3")
 
 @pytest.fixture(autouse=True)
 async def living(store: Store) -> None:
+    """None of them beats again: they live for as long as a test may take."""
     for worker_id in WORKERS:
         await beat(store, worker_id)
+    async with store.write() as session:
+        await session.execute(text("UPDATE workers SET expires_at = now() + interval '1 hour'"))
 
 
 async def ask(store: Store, tenant_id: str, one: Limit, worker_id: str = "wrk_1", **wanted: Any) -> Grant:

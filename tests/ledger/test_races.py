@@ -12,6 +12,7 @@ from tests.ledger.support import Quotas, rows, until
 
 PROCESSES, TASKS, KILLS = 3, 12, 4
 STRANDED_SECONDS = 15.0
+HANG_SECONDS = 60.0
 
 
 async def test_processes_that_are_killed_at_random_never_admit_too_much(
@@ -25,10 +26,10 @@ async def test_processes_that_are_killed_at_random_never_admit_too_much(
     ground = await make_field(store, dsn, tmp_path)
     async with herd_of(ground, PROCESSES, TASKS) as herd:
         for number in range(1, KILLS + 1):
-            await until(lambda enough=1000 * number: _attempted(ground, enough))
+            await until(lambda enough=1000 * number: _attempted(ground, enough), HANG_SECONDS)
             await herd.kill_one()
             assert not await wrong_leases(store)
-        await until(lambda: _attempted(ground, 1000 * (KILLS + 2)))
+        await until(lambda: _attempted(ground, 1000 * (KILLS + 2)), HANG_SECONDS)
         await herd.stop()
     await quotas.ledger(data_dir=Path(ground.data_dir))
 

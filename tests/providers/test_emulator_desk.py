@@ -81,6 +81,6 @@ async def test_a_delayed_request_has_its_effect_although_nobody_waits_any_more(e
     await client.post("/_faults", json={"order": "delay", "method": "POST", "seconds": 0.2})
     with pytest.raises(httpx.ReadTimeout):
         await client.post(PATH, json=MU, timeout=httpx.Timeout(10, read=0.05))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not account.deployments:
             await asyncio.sleep(0.01)

@@ -349,6 +349,8 @@ async def test_gateways_killed_at_twenty_random_moments_leave_one_server_each(no
         await others.ended()
     for token in tokens * 2:
         await node.create(token=token)
+    for token in tokens:
+        await _until_there(node, token)
     assert [len(node.mains(token)) for token in tokens] == [1] * 20
 
 
@@ -385,6 +387,16 @@ async def _until_replaced(node: Node, pid: int) -> None:
             node.clock.ahead += 1
             with suppress(ProviderBusy):  # killed, and not yet gone
                 await node.get()
+            await asyncio.sleep(0.02)
+
+
+async def _until_there(node: Node, token: str) -> None:
+    """Where a start was cut short, or another process took the port, the next look starts it again."""
+    async with asyncio.timeout(30):
+        while not node.mains(token):
+            node.clock.ahead += 1
+            with suppress(ProviderBusy):
+                await node.get(token)
             await asyncio.sleep(0.02)
 
 

@@ -18,7 +18,7 @@ from tests.proxy.conftest import Caller, base_url
 from tests.support.data_plane import Gateway, chat, request
 from tests.support.raw_upstream import CHUNKED_HEAD, Peer, RawUpstream, plain, upstream
 
-GUARD_SECONDS = 60.0
+GUARD_SECONDS = 90.0
 CLIENTS = 64
 EVENT = b'data: {"id":"c1","model":"served-model","choices":[]}\n\n'
 

@@ -17,7 +17,7 @@ from tests.support.data_plane import Gateway, chat, request
 from tests.support.raw_server import Carrier
 from tests.support.raw_upstream import CHUNKED_HEAD, Peer, chunked, upstream
 
-GUARD_SECONDS = 10.0
+GUARD_SECONDS = 60.0
 EVENT = b'data: {"id":"c1","model":"served-model","choices":[]}\n\n'
 
 

@@ -15,7 +15,7 @@ from tests.support.data_plane import Gateway, chat, error_of, request
 from tests.support.raw_client import RawClient, RawResponse
 from tests.support.raw_upstream import Peer, RawUpstream, plain, upstream
 
-GUARD_SECONDS = 20.0
+GUARD_SECONDS = 60.0
 ANSWER = plain(b'{"model":"served-model"}')
 
 

@@ -13,12 +13,12 @@ from app.proxy.limits import ProxyLimits
 from tests.proxy.conftest import Caller, base_url
 from tests.support.data_plane import Gateway, error_of, request
 from tests.support.raw_client import RawResponse
-from tests.support.raw_upstream import Peer, chunked, plain, upstream
+from tests.support.raw_upstream import Peer, chunked, closed_port, plain, upstream
 from tests.unit.test_form import FILE, MODEL, SOUND, form
 
 FORM_TYPE = {"content-type": "multipart/form-data; boundary=bound"}
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
-GUARD_SECONDS = 20.0
+GUARD_SECONDS = 60.0
 
 
 def media_head(kind: bytes, *lines: bytes) -> bytes:
@@ -293,16 +293,16 @@ async def test_a_caller_that_leaves_within_its_upload_closes_the_upstream_connec
 
 
 async def test_an_unreachable_upstream_is_tried_again_with_the_same_form(gateway: Gateway, caller: Caller) -> None:
-    async with upstream() as dead:
-        gone = await gateway.registry.deployment(caller.tenant_id, "gone", base_url(dead))
     answer = plain(b'{"text":"hi"}', headers=b"content-type: application/json\r\n")
-    async with upstream(lambda peer: peer.answer(answer)) as server:
-        served = {"": "a-much-longer-name"}
-        alive = await gateway.registry.deployment(caller.tenant_id, "alive", base_url(server), served_models=served)
-        await gateway.registry.route(caller.tenant_id, "both", [gone, alive])
-        await gateway.follow()
-        body = form((MODEL, b"both"), (FILE, SOUND))
-        for _ in range(6):
-            response = await gateway.call(body, key=caller.key, path=TRANSCRIPTIONS, headers=FORM_TYPE)
-            assert response.status_code == 200
+    with closed_port() as dead:
+        gone = await gateway.registry.deployment(caller.tenant_id, "gone", f"http://127.0.0.1:{dead}/v1")
+        async with upstream(lambda peer: peer.answer(answer)) as server:
+            served = {"": "a-much-longer-name"}
+            alive = await gateway.registry.deployment(caller.tenant_id, "alive", base_url(server), served_models=served)
+            await gateway.registry.route(caller.tenant_id, "both", [gone, alive])
+            await gateway.follow()
+            body = form((MODEL, b"both"), (FILE, SOUND))
+            for _ in range(6):
+                response = await gateway.call(body, key=caller.key, path=TRANSCRIPTIONS, headers=FORM_TYPE)
+                assert response.status_code == 200
     assert all(json.loads(b'"a-much-longer-name"').encode() in sent for sent in server.requests)

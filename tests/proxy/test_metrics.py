@@ -11,6 +11,7 @@ from app.proxy.breaker import OPEN_AFTER
 from app.proxy.metrics import FAMILIES
 from tests.proxy.conftest import Caller, base_url
 from tests.proxy.test_failover import Stage, says, stage, streams, well
+from tests.support.clock import Clock
 from tests.support.data_plane import Gateway, chat
 from tests.support.raw_server import Carrier
 from tests.support.raw_upstream import plain, upstream
@@ -61,6 +62,7 @@ async def test_tokens_are_those_that_upstreams_report(gateway: Gateway, caller: 
 
 
 async def test_breakers_and_denied_retries_are_seen(stage: Stage, gateway: Gateway) -> None:
+    gateway.plane.routing.health._clock = Clock()  # no wait of a breaker ends meanwhile
     scene = await stage(says(b"500 One"), says(b"500 Two"))
     for _ in range(3 * OPEN_AFTER):
         await scene.call()

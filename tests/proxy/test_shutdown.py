@@ -9,7 +9,7 @@ from tests.proxy.conftest import Caller, base_url
 from tests.support.data_plane import Gateway, chat, error_of, request
 from tests.support.raw_upstream import CHUNKED_HEAD, Peer, Script, chunked, upstream
 
-GUARD_SECONDS = 10.0
+GUARD_SECONDS = 60.0
 EVENT = b'data: {"id":"c1","model":"served-model","choices":[]}\n\n'
 
 

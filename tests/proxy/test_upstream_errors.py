@@ -15,7 +15,7 @@ from tests.proxy.conftest import Caller, base_url
 from tests.support.data_plane import Gateway, chat, error_of
 from tests.support.raw_client import RawResponse
 from tests.support.raw_server import Carrier
-from tests.support.raw_upstream import Peer, plain, upstream
+from tests.support.raw_upstream import Peer, closed_port, plain, upstream
 from tests.support.registry import UPSTREAM_KEY
 
 
@@ -87,11 +87,10 @@ async def test_an_answer_beyond_the_limit_is_cut_off(gateway: Gateway, caller: C
 async def test_an_upstream_that_refuses_connections_is_tried_twice_and_reported(
     gateway: Gateway, caller: Caller
 ) -> None:
-    async with upstream() as server:
-        url = base_url(server)
-    await gateway.registry.deployment(caller.tenant_id, "bot", url)
-    await gateway.follow()
-    response = await gateway.call(chat("bot"), key=caller.key)
+    with closed_port() as port:
+        await gateway.registry.deployment(caller.tenant_id, "bot", f"http://127.0.0.1:{port}/v1")
+        await gateway.follow()
+        response = await gateway.call(chat("bot"), key=caller.key)
     assert response.status_code == 502
     assert error_of(response)["code"] == "upstream_unreachable"
     assert response.header(b"x-modelport-attempts") == b"2"
@@ -101,17 +100,17 @@ async def test_an_upstream_that_refuses_connections_is_tried_twice_and_reported(
 async def test_a_route_goes_on_to_another_deployment_when_one_refuses_connections(
     gateway: Gateway, caller: Caller
 ) -> None:
-    async with upstream() as dead:
-        gone = await gateway.registry.deployment(caller.tenant_id, "gone", base_url(dead))
     answer = plain(b'{"model":"served-model"}')
-    async with upstream(lambda peer: peer.answer(answer)) as server:
-        alive = await gateway.registry.deployment(caller.tenant_id, "alive", base_url(server))
-        await gateway.registry.route(caller.tenant_id, "both", [gone, alive])
-        await gateway.follow()
-        for _ in range(6):
-            response = await gateway.call(chat("both"), key=caller.key)
-            assert response.status_code == 200
-            assert response.header(b"x-modelport-deployment") == alive.encode()
+    with closed_port() as dead:
+        gone = await gateway.registry.deployment(caller.tenant_id, "gone", f"http://127.0.0.1:{dead}/v1")
+        async with upstream(lambda peer: peer.answer(answer)) as server:
+            alive = await gateway.registry.deployment(caller.tenant_id, "alive", base_url(server))
+            await gateway.registry.route(caller.tenant_id, "both", [gone, alive])
+            await gateway.follow()
+            for _ in range(6):
+                response = await gateway.call(chat("both"), key=caller.key)
+                assert response.status_code == 200
+                assert response.header(b"x-modelport-deployment") == alive.encode()
     assert gateway.open_streams.counts == {}
 
 

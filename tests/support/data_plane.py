@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tempfile
@@ -33,7 +34,7 @@ from app.store import workers
 from app.store.changes import Loader
 from app.store.peppers import Peppers
 from app.store.session import Store
-from tests.support.raw_client import RawClient, RawResponse
+from tests.support.raw_client import GUARD_SECONDS, RawClient, RawResponse
 from tests.support.raw_server import Carrier, Served, serving
 from tests.support.registry import Registry
 
@@ -89,8 +90,11 @@ class Gateway:
             return await client.response(bodiless=method == "HEAD")
 
     async def access(self) -> list[dict[str, Any]]:
-        """The access log so far; ends the log."""
-        self.access_log.close(timeout_seconds=10)
+        """The access log of all calls so far, once they have ended; ends the log."""
+        async with asyncio.timeout(GUARD_SECONDS):
+            while self.plane.open_streams_total:
+                await asyncio.sleep(0)
+        self.access_log.close(timeout_seconds=GUARD_SECONDS)
         return [json.loads(line) for line in self.access_lines.getvalue().splitlines()]
 
 
@@ -136,7 +140,7 @@ async def running_gateway(
     directory, wake = Directory(), Hint()
     follower = Follower(store, Loader(keyring, peppers), directory, on_drain=wake.give)
     open_streams = OpenStreams(directory, wake)
-    pool = UpstreamPool(policy=AddressPolicy(allow_private=True))
+    pool = UpstreamPool(policy=AddressPolicy(allow_private=True), idle_seconds=60.0)
     lines = io.BytesIO()
     access_log, relook, explaining = AccessLog(lines), Relook(store), Explaining(store, share=1)
     async with started_ledger(store) as ledger:

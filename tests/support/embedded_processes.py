@@ -17,6 +17,14 @@ from app.store.embedded.processes import kill
 from tests.support.embedded_user import ask
 
 HANG_SECONDS = 30.0
+_NOT_NOW = (
+    OSError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InternalClientError,
+)
+"""What the driver makes of a server that ends its connections, depending on how far they have come."""
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -55,7 +63,7 @@ def computing_backend(dsn: str) -> Iterator[int]:
     def is_busy() -> bool:
         if not clients or clients[-1].poll() is not None:
             clients.append(subprocess.Popen(psql, stderr=subprocess.DEVNULL))
-        with suppress(asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError, asyncpg.CrashShutdownError):
+        with suppress(*_NOT_NOW):
             found[:] = filter(None, [ask(dsn, busy)])
         return bool(found)
 

@@ -1,6 +1,6 @@
 """A process that uses the embedded database, to be killed, raced and run as somebody else.
 
-    python -m tests.support.embedded_user DATA_DIR stay        opens, prints its dsn, leaves when stdin ends
+    python -m tests.support.embedded_user DATA_DIR stay [BIN]  opens, prints its dsn, leaves when stdin ends
     python -m tests.support.embedded_user DATA_DIR visit N     N times: opens, inserts a row into `visits`, leaves
 
 A refusal is printed on stderr, exit 2, as the command line does.
@@ -45,9 +45,10 @@ def ask(dsn: str, *statements: str) -> Any:
 class UserProcess:
     """Another process that stays in the database of `data_dir` until told to leave, or killed."""
 
-    def __init__(self, data_dir: Path, *, before: Sequence[str] = ()) -> None:
+    def __init__(self, data_dir: Path, *, before: Sequence[str] = (), pg_bin_dir: Path | None = None) -> None:
+        programs = () if pg_bin_dir is None else (str(pg_bin_dir),)
         self._process = subprocess.Popen(
-            [*before, *user_command(data_dir, "stay")],
+            [*before, *user_command(data_dir, "stay", *programs)],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -78,18 +79,18 @@ class UserProcess:
 
 
 def main() -> None:
-    data_dir, what, *count = sys.argv[1:]
+    data_dir, what, *more = sys.argv[1:]
     try:
         if what == "stay":
-            _stay(Path(data_dir))
+            _stay(Path(data_dir), Path(more[0]) if more else None)
         else:
-            _visit(Path(data_dir), int(count[0]))
+            _visit(Path(data_dir), int(more[0]))
     except EmbeddedPostgresError as refusal:
         sys.exit(_refused(refusal))
 
 
-def _stay(data_dir: Path) -> None:
-    with EmbeddedPostgres.open(data_dir, durable=False) as postgres:
+def _stay(data_dir: Path, pg_bin_dir: Path | None) -> None:
+    with EmbeddedPostgres.open(data_dir, pg_bin_dir=pg_bin_dir, durable=False) as postgres:
         sys.stdout.write(f"{postgres.dsn}\n")
         sys.stdout.flush()
         sys.stdin.read()

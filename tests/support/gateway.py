@@ -20,11 +20,20 @@ ADMIN_KEY = "an-admin-key-for-tests-0123456789abcdef"
 Found = TypeVar("Found")
 
 
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that the kernel gives to nobody else while this process lives: it stays bound, and nobody listens on it.
+
+    Who names it gets it all the same, since both say SO_REUSEADDR, as servers do.
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    _reserved.append(probe)
+    port: int = probe.getsockname()[1]
+    return port
 
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
@@ -94,7 +103,7 @@ class Gateway:
 
     def wait_killed(self) -> None:
         """Wait until it has died of SIGKILL, by its own hand or another's."""
-        assert self.process.wait(timeout=30) == -signal.SIGKILL
+        assert self.process.wait(timeout=60) == -signal.SIGKILL
         self.client.close()
 
     def stop(self) -> int:

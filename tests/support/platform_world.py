@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ from app.providers.platforms.bailian.provider import BailianProvider
 from app.providers.platforms.pai.provider import PaiProvider
 from app.store import workers
 from app.store.session import Store
-from app.store.tables import ConnectionRow, DeploymentRow
+from app.store.tables import ConnectionRow, DeploymentRow, WorkerRow
 from tests.control.support import World, made, make_world
 
 PACE = Pace(poll_seconds=0.05, grace_seconds=0.4, drain_seconds=0.2)
@@ -54,7 +55,8 @@ async def connect(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
 @asynccontextmanager
 async def reconciling(world: World, *, copies: int = 1, **pace: float) -> AsyncIterator[list[Reconciler]]:
     """That many replicas' reconcilers, until the block ends."""
-    reconcilers = [await _reconciler(world, replace(PACE, **pace)) for _ in range(copies)]
+    worker_ids = [new_id("wrk") for _ in range(copies)]
+    reconcilers = [await _reconciler(world, worker_id, replace(PACE, **pace)) for worker_id in worker_ids]
     running = [asyncio.get_running_loop().create_task(one.run()) for one in reconcilers]
     try:
         yield reconcilers
@@ -62,6 +64,9 @@ async def reconciling(world: World, *, copies: int = 1, **pace: float) -> AsyncI
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        async with world.store.write() as session:
+            for worker_id in worker_ids:  # what was cut off amid its turn is for whoever comes next
+                await workers.leave(session, worker_id)
 
 
 async def read(client: httpx.AsyncClient, deployment_id: str) -> dict[str, Any]:
@@ -118,12 +123,14 @@ async def connection_row(world: World, path: str) -> ConnectionRow:
         return await session.get_one(ConnectionRow, path.rpartition("/")[2])
 
 
-async def _reconciler(world: World, pace: Pace) -> Reconciler:
-    worker_id = new_id("wrk")
+async def _reconciler(world: World, worker_id: str, pace: Pace) -> Reconciler:
     async with world.store.write() as session:
         await workers.heartbeat(
             session, worker_id=worker_id, node_id="nod_test", role="worker", directory_xmin=None, open_streams={}
         )
+        # Nobody repeats it: a claim must not become free because a slow machine lets a test outlast it.
+        mine = update(WorkerRow).where(WorkerRow.id == worker_id)
+        await session.execute(mine.values(expires_at=func.now() + timedelta(hours=1)))
     return Reconciler(
         store=world.store,
         provider_of=world.context.registry.get,

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Self
 
-GUARD_SECONDS = 5.0
+GUARD_SECONDS = 30.0
 """Against hanging for ever; nothing is measured with it."""
 
 

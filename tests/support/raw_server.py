@@ -23,6 +23,8 @@ from tests.support.raw_client import RawClient
 
 Carrier = Literal["direct", "asgi"]
 DATA_PLANE = "/v1/"
+LIMITS = ServerLimits(linger_seconds=60.0)
+"""The product's own, but that a client which a busy machine has held up still gets its refusal."""
 
 
 class Served:
@@ -77,7 +79,7 @@ async def serving(
     error_shape: ErrorShape = openai_shape,
     **settings: Any,
 ) -> AsyncIterator[Served]:
-    limits = limits or ServerLimits()
+    limits = limits or LIMITS
     exchanges = ExchangeApp(dispatch, fallback, limits=limits)
     state = {
         http1.DISPATCH_KEY: dispatch,

@@ -9,8 +9,8 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from app.http1.origin import Origin
 
@@ -138,6 +138,15 @@ async def upstream(*scripts: Script, context: ssl.SSLContext | None = None) -> A
     finally:
         listener.close()
         await scripted.stop()
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that refuses every connection, and that nobody else can be given meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
+        yield port
 
 
 def plain(body: bytes, *, status: bytes = b"200 OK", headers: bytes = b"") -> bytes:

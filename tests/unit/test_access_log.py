@@ -15,7 +15,7 @@ from app.http1.exchange import Exchange
 from app.proxy.access import AccessLog, _pieces
 from app.proxy.call import Call
 
-GUARD_SECONDS = 10.0
+GUARD_SECONDS = 30.0
 
 
 class Ended:
