@@ -10,11 +10,15 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class HeldFlow(FlowControl):
-    """Reading stays paused while bytes wait unparsed, also when uvicorn's request cycle asks for more."""
+    """Reading stays paused while bytes wait unparsed, also when uvicorn's request cycle asks for more.
+
+    `has_resumed` is true once reading has gone on after a pause; who looks at it makes it false again.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__(transport)
         self._held = False
+        self.has_resumed = False
 
     def hold(self) -> None:
         self._held = True
@@ -26,7 +30,8 @@ class HeldFlow(FlowControl):
 
     @override
     def resume_reading(self) -> None:
-        if not self._held:
+        if self.read_paused and not self._held:
+            self.has_resumed = True
             super().resume_reading()
 
 

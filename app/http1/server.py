@@ -416,8 +416,9 @@ class HardenedProtocol(HttpToolsProtocol):
         self._read_clock.nothing()
         if owed == Owed.HEAD:
             self._refuse(BodyTimeout("The request head did not arrive in time.", code="head_timeout"))
-        elif owed == Owed.BODY and self.flow.read_paused:
-            self._watch_reading()
+        elif owed == Owed.BODY and (self.flow.read_paused or self.flow.has_resumed):
+            self.flow.has_resumed = False
+            self._watch_reading()  # our own pause is no part of the client's silence, nor of its rate
         elif owed == Owed.BODY:
             self._refuse(BodyTimeout("The request body did not arrive in time."))
         elif owed == Owed.REQUEST and not self.transport.get_write_buffer_size():

@@ -11,7 +11,8 @@ from app.http1.exchange import Exchange
 from app.http1.limits import HIGH_WATER_BYTES, ServerLimits
 from tests.http1.conftest import Serve
 from tests.http1.handlers import echo, request
-from tests.support.raw_client import RawClient
+from tests.support.raw_client import GUARD_SECONDS, RawClient
+from tests.support.raw_server import Served
 from tests.support.wheel_clock import WheelClock
 
 HEAD = b"POST /v1/echo HTTP/1.1\r\nHost: a\r\n"
@@ -219,8 +220,7 @@ async def test_the_clock_stands_still_while_it_is_us_who_do_not_read(serve: Serv
     """A handler that takes its time before it reads costs the client nothing."""
 
     async def late(exchange: Exchange) -> None:
-        while not served.connections[0].flow.read_paused:
-            await asyncio.sleep(0)
+        await until_paused(served, paused=True)
         for _ in range(3):
             await wheel_clock.pass_by(2 * ServerLimits().body_stall_seconds)
         await echo(exchange)
@@ -230,3 +230,29 @@ async def test_the_clock_stands_still_while_it_is_us_who_do_not_read(serve: Serv
         sending = asyncio.ensure_future(client.send(request(b"x" * 1_000_000)))
         assert (await client.response()).status_code == 200
         await sending
+
+
+@one_loop
+async def test_a_pause_of_ours_is_no_part_of_a_clients_silence(serve: Serve, wheel_clock: WheelClock) -> None:
+    stall = ServerLimits().body_stall_seconds
+
+    async def late(exchange: Exchange) -> None:
+        await until_paused(served, paused=True)
+        await wheel_clock.pass_by(0.9 * stall)
+        await echo(exchange)
+
+    served = await serve(late)
+    async with await served.connect() as client:
+        whole = request(b"x" * 200_000)
+        await client.send(whole[:100_000])
+        await until_paused(served, paused=True)
+        await until_paused(served, paused=False)
+        await wheel_clock.pass_by(0.9 * stall)
+        await client.send(whole[100_000:])
+        assert (await client.response()).status_code == 200
+
+
+async def until_paused(served: Served, *, paused: bool) -> None:
+    async with asyncio.timeout(GUARD_SECONDS):
+        while served.connections[0].flow.read_paused is not paused:
+            await asyncio.sleep(0)
