@@ -77,7 +77,7 @@ class Hold:
     """An admitted call. `unmetered`: let through although the limits could not be counted (`on_store_loss: open`).
 
     `amounts` is what it takes from its slices: the estimate at first, the charge when it has been settled.
-    `settled` is there only then. `admission` is what the journal says of it.
+    `settled` is there only then. `admission` are the values of what the journal says of it.
     """
 
     __slots__ = (
@@ -128,9 +128,9 @@ class Hold:
 class Ended(NamedTuple):
     """A settled call on its way into the database, in as little memory as it takes; thousands wait there.
 
-    `admission` and `settlement` are what the journal says of it, and `admitted_in` and `settled_in` where (None: the
-    end could not be written); `amounts` is what it takes from the slices of its plan; `input_size` and `counted`,
-    where its upstream has counted its input tokens, are what the model's ratio can learn from.
+    `admission` and `settlement` are the values of what the journal says of it, and `admitted_in` and `settled_in` where
+    (None: the end could not be written); `amounts` is what it takes from the slices of its plan; `input_size` and
+    `counted`, where its upstream has counted its input tokens, are what the model's ratio can learn from.
     """
 
     request_id: str

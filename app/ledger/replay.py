@@ -28,6 +28,7 @@ from app.ledger.records import (
     encode_settled,
     line,
     lost,
+    values,
 )
 from app.store import leases
 from app.store.session import Session, Store
@@ -95,7 +96,7 @@ def _calls_of(directory: Path) -> tuple[Batch, int]:
     lines = []
     for request_id, (admitted, payload) in admissions.items():
         end = ends.get(request_id) or encode_settled(tuple(lost(admitted, terms[admitted.terms])))
-        lines.append(line(request_id, columns[admitted.terms], payload, end))
+        lines.append(line(request_id, columns[admitted.terms], values(payload), values(end)))
     return Batch(lines, {number: one.counted for number, one in terms.items()}), len(admissions.keys() - ends.keys())
 
 
