@@ -17,7 +17,7 @@ SPEC   := openapi/modelport.json
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types imports openapi openapi-check readme readme-check locks-check lock migrate \
+.PHONY: help run test test-stalled check lint types imports openapi openapi-check readme readme-check locks-check lock migrate \
         image bench bench-quick bench-kills sandbox ready-to-run ready-to-test
 
 help: ## show this list
@@ -28,6 +28,9 @@ run: ready-to-run ## try it: embedded Postgres, gateway, a real small model, key
 
 test: ready-to-test ## the whole test suite (ARGS="-k name" for a part of it)
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+
+test-stalled: ready-to-test ## the same while everything stands still now and then, as on a busy CI machine (13 minutes)
+	@$(BIN)/python -m tests.support.stalls $(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: lint types imports openapi-check readme-check locks-check ## everything that is checked without running the product
 	@echo "check: all good"
