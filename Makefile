@@ -17,8 +17,8 @@ SPEC   := openapi/modelport.json
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-stalled check lint types imports openapi openapi-check readme readme-check locks-check lock migrate \
-        image bench bench-quick bench-kills sandbox ready-to-run ready-to-test
+.PHONY: help run test test-stalled check lint types imports openapi openapi-check readme readme-check locks-check \
+        lock migrate image bench bench-quick bench-kills sandbox ready-to-run ready-to-test
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
