@@ -29,7 +29,7 @@ run: ready-to-run ## try it: embedded Postgres, gateway, a real small model, key
 test: ready-to-test ## the whole test suite (ARGS="-k name" for a part of it)
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
-test-stalled: ready-to-test ## the same while everything stands still now and then, as on a busy CI machine (13 minutes)
+test-stalled: ready-to-test ## the same while everything stands still now and then, as on a busy CI machine (10 to 13 minutes)
 	@$(BIN)/python -m tests.support.stalls $(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: lint types imports openapi-check readme-check locks-check ## everything that is checked without running the product
