@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +14,7 @@ from app.store import engine
 from app.store.engine import make_engine
 from app.store.session import Store
 from tests.support.database import TestCluster, running_cluster
+from tests.support.wheel_clock import WheelClock
 
 # How fast a machine is must not decide: on a fresh checkout alone the table of Unicode characters takes seconds.
 settings.register_profile("modelport", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,3 +67,18 @@ async def store(dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stor
 @pytest.fixture(scope="session")
 def keyring() -> Keyring:
     return Keyring([("test", b"a-master-key-of-exactly-32-bytes")])
+
+
+@pytest.fixture
+def wheel_clock(monkeypatch: pytest.MonkeyPatch) -> WheelClock:
+    return WheelClock(monkeypatch)
+
+
+@pytest.fixture
+def _no_name_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the resolver says it; that of a machine without a network takes its time."""
+
+    def unknown(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("app.kit.lookup.socket.getaddrinfo", unknown)

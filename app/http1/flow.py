@@ -12,7 +12,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 class HeldFlow(FlowControl):
     """Reading stays paused while bytes wait unparsed, also when uvicorn's request cycle asks for more.
 
-    `has_resumed` is true once reading has gone on after a pause; who looks at it makes it false again.
+    `has_resumed` is true once reading has gone on after a pause; whom that matters to makes it false again.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:

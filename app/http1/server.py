@@ -198,6 +198,7 @@ class HardenedProtocol(HttpToolsProtocol):
         if self._upgrading:
             return
         self._phase = _BODY
+        self.flow.has_resumed = False
         self._body_bytes = 0
         self._body_left = int(fields.get(b"content-length", 0))
         self._owes_continue = b"expect" in fields and expects_continue(version, fields)

@@ -12,7 +12,6 @@ import uvloop
 
 from app.http1.exchange import Dispatch, Handler
 from tests.support.raw_server import Carrier, Served, for_everything, serving
-from tests.support.wheel_clock import WheelClock
 
 Serve = Callable[..., Awaitable[Served]]
 
@@ -26,11 +25,6 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 def _fine_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ticks short enough that a deadline of a tenth of a second is one."""
     monkeypatch.setattr("app.http1.timers.TICK_SECONDS", 0.02)
-
-
-@pytest.fixture
-def wheel_clock(monkeypatch: pytest.MonkeyPatch) -> WheelClock:
-    return WheelClock(monkeypatch)
 
 
 @pytest.fixture(params=["direct", "asgi"])

@@ -252,6 +252,26 @@ async def test_a_pause_of_ours_is_no_part_of_a_clients_silence(serve: Serve, whe
         assert (await client.response()).status_code == 200
 
 
+@one_loop
+async def test_a_pause_within_one_body_gives_the_next_one_no_more_time(serve: Serve, wheel_clock: WheelClock) -> None:
+    async def late(exchange: Exchange) -> None:
+        if exchange.header(b"x-marker"):
+            await until_paused(served, paused=True)
+        await echo(exchange)
+
+    served = await serve(late)
+    async with await served.connect() as client:
+        sending = asyncio.ensure_future(client.send(request(b"x" * 1_000_000, headers=b"X-Marker: late\r\n")))
+        assert (await client.response()).status_code == 200
+        await sending
+        await client.send(HEAD + b"Content-Length: 100000\r\n\r\nx")
+        async with asyncio.timeout(GUARD_SECONDS):
+            while served.connections[0]._body_bytes != 1:
+                await asyncio.sleep(0)
+        await wheel_clock.pass_by(1.5 * ServerLimits().body_stall_seconds)
+        assert await error_code(client, 408) == "body_timeout"
+
+
 async def until_paused(served: Served, *, paused: bool) -> None:
     async with asyncio.timeout(GUARD_SECONDS):
         while served.connections[0].flow.read_paused is not paused:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 import threading
-from typing import NoReturn
 
 import pytest
 
@@ -60,13 +58,8 @@ async def test_plain_http_is_not_spoken_to_public_addresses() -> None:
     assert raised.value.code == "upstream_address_refused"
 
 
-async def test_a_name_that_does_not_exist_is_an_error_with_nothing_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the resolver says it; that of a machine without a network takes its time."""
-
-    def unknown(*_: object, **__: object) -> NoReturn:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr("app.kit.lookup.socket.getaddrinfo", unknown)
+@pytest.mark.usefixtures("_no_name_exists")
+async def test_a_name_that_does_not_exist_is_an_error_with_nothing_sent() -> None:
     async with pool() as client:
         with pytest.raises(UpstreamBroken) as raised:
             await post(client, Origin("https", "no-such-host.invalid", 443))

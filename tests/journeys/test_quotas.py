@@ -41,9 +41,10 @@ async def test_two_hundred_at_once_against_a_budget_of_ten_are_ten(dsn: str, dat
             await session.flush()
             await changes.record(session, "price", price.id)
         async with world.serving(data_dir, "--workers", str(processes)) as gateway, world.client(gateway) as client:
+            await until(lambda: _all_are_up(client), PATIENCE_SECONDS)
             answers = await asyncio.gather(*(chat(client) for _ in range(200)))
             at_once = Counter(one.status_code for one in answers)
-            assert at_once[200] == 10 or at_once[503], "503: a worker is not up yet, or the database is slow"
+            assert at_once[200] >= 10 - at_once[503], "only who was kept waiting by a slow database may be missing"
             while sum(one.status_code == 200 for one in answers) < 10:
                 answers += await asyncio.gather(*(chat(client) for _ in range(200)))
             answers += [await chat(client) for _ in range(20)]
@@ -161,6 +162,12 @@ async def test_postgres_is_stopped_and_started_and_the_sums_are_exact(tmp_path: 
         assert len(await world.records()) == admitted + 1
         assert not await wrong_sums(world.store)
     await asyncio.to_thread(postgres.close)
+
+
+async def _all_are_up(client: httpx.AsyncClient) -> bool:
+    """Of so many at once every process gets some; they cost nothing."""
+    answers = await asyncio.gather(*(client.get("/v1/models") for _ in range(100)))
+    return all(one.status_code == 200 for one in answers)
 
 
 async def _served(client: httpx.AsyncClient, **more: Any) -> httpx.Response:

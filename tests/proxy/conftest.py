@@ -14,7 +14,6 @@ from app.store.session import Store
 from tests.support.data_plane import Gateway, running_gateway
 from tests.support.raw_server import Carrier
 from tests.support.raw_upstream import RawUpstream
-from tests.support.wheel_clock import WheelClock
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,6 @@ def carrier(request: pytest.FixtureRequest) -> Carrier:
 def limits() -> ProxyLimits:
     """Overridden where a test is about a limit."""
     return ProxyLimits(deadlines=Deadlines(connect_seconds=30.0))
-
-
-@pytest.fixture
-def wheel_clock(monkeypatch: pytest.MonkeyPatch) -> WheelClock:
-    return WheelClock(monkeypatch)
 
 
 @pytest.fixture

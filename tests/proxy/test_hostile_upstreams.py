@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -121,15 +119,8 @@ async def test_an_upstream_that_does_not_answer_a_connect_is_504(gateway: Gatewa
 
 
 @pytest.mark.parametrize("carrier", ["direct"])
-async def test_a_name_that_does_not_exist_is_502_and_not_told(
-    gateway: Gateway, caller: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the resolver says it; that of a machine without a network takes its time."""
-
-    def unknown(*_: object, **__: object) -> NoReturn:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr("app.kit.lookup.socket.getaddrinfo", unknown)
+@pytest.mark.usefixtures("_no_name_exists")
+async def test_a_name_that_does_not_exist_is_502_and_not_told(gateway: Gateway, caller: Caller) -> None:
     await gateway.registry.deployment(caller.tenant_id, "bot", "https://no-such-name.invalid/v1")
     await gateway.follow()
     async with asyncio.timeout(GUARD_SECONDS):

@@ -15,8 +15,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from bench.machine import tree
 
 _MARK = "MODELPORT_STALLED"
 
@@ -28,37 +31,28 @@ def main() -> int:
     parser.add_argument("--every", nargs=2, type=float, default=(1.5, 5.0), help="after how long (1.5 to 5)")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     asked = parser.parse_args()
-    mark = f"{_MARK}={os.getpid()}"
+    if not asked.command:
+        parser.error("a command is missing")
     running = subprocess.Popen(asked.command, env={**os.environ, _MARK: str(os.getpid())})
     while running.poll() is None:
         time.sleep(random.uniform(*asked.every))
-        found = _below(running.pid) | _marked(mark.encode())
-        _stop_for(random.uniform(*asked.seconds), random.sample(sorted(found), 1) if asked.one and found else found)
+        found = sorted(_marked(f"{_MARK}={os.getpid()}".encode()))
+        _stop_for(random.uniform(*asked.seconds), random.sample(found, 1) if asked.one and found else found)
     return running.returncode
 
 
 def _marked(mark: bytes) -> set[int]:
-    """Those of the command that have left its tree too: daemons, and whoever has outlived its parent."""
-    found = set()
+    """The command with its daemons, and what is below them: Postgres writes titles over its processes' environment."""
+    found = set[int]()
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+        if entry.name.isdigit() and int(entry.name) not in found:
             with suppress(OSError):
                 if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found |= _below(int(entry.name))
+                    found.update(tree(int(entry.name)))
     return found
 
 
-def _below(root: int) -> set[int]:
-    """A process and its descendants; Postgres writes its title over the environment of its own."""
-    found = {root}
-    with suppress(OSError):
-        for task in Path("/proc", str(root), "task").iterdir():
-            for child in (task / "children").read_text().split():
-                found |= _below(int(child))
-    return found
-
-
-def _stop_for(seconds: float, processes: set[int] | list[int]) -> None:
+def _stop_for(seconds: float, processes: Sequence[int]) -> None:
     """What a test has stopped itself stays stopped."""
     stopped = []
     try:
