@@ -78,7 +78,7 @@ async def test_the_desk_is_in_no_journal_and_no_fault_strikes_it(emulated: Any) 
 
 async def test_a_delayed_request_has_its_effect_although_nobody_waits_any_more(emulated: Any) -> None:
     account, _, client = emulated
-    await client.post("/_faults", json={"order": "delay", "method": "POST", "seconds": 0.2})
+    await client.post("/_faults", json={"order": "delay", "method": "POST", "seconds": 1})
     with pytest.raises(httpx.ReadTimeout):
         await client.post(PATH, json=MU, timeout=httpx.Timeout(10, read=0.05))
     async with asyncio.timeout(20):

@@ -97,8 +97,10 @@ class Cloud:
     async def _refuse(self) -> None:
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
-        await asyncio.sleep(0.02)
-        self._now -= 1
+        try:
+            await asyncio.sleep(0.02)
+        finally:
+            self._now -= 1
         self.refused += 1
         raise CredentialsRefused("the key was revoked")
 
