@@ -60,6 +60,8 @@ class Leaseholder:
         self.safe_until = -math.inf
         """Until then, by our clock, nothing of what we hold can have been given to others."""
         self.database_offset = 0.0
+        self.knows_time = False
+        """Whether the database has told its time: before that no window and no price can be looked up."""
         self.recording = asyncio.Lock()
         """Held while records are written, and while slices are worked out again."""
         self._store = store
@@ -170,7 +172,7 @@ class Leaseholder:
                     batch, self._marked = self._marked[:_BATCH], self._marked[_BATCH:]
                     await self._ask_for(batch)
                 if self._failures:
-                    async with self._store.read() as session:  # nothing to ask: is it there again?
+                    async with self._store.write() as session:  # nothing to ask: is it there again?
                         await leases.held(session, self._worker_id)
         finally:
             self._asked_at = None
@@ -222,7 +224,7 @@ class Leaseholder:
     async def _work_out(self) -> None:
         """free = what the database has leased to us - what calls hold of it."""
         async with self.recording:
-            async with self._store.read() as session:
+            async with self._store.write() as session:
                 leased = await leases.held(session, self._worker_id)
             held = self._outstanding()
             for key, one in self._shelf.slices.items():
@@ -242,6 +244,7 @@ class Leaseholder:
     def _set_time(self, offset: float) -> None:
         stepped = abs(offset - self.database_offset) > _STEP_SECONDS
         self.database_offset = offset
+        self.knows_time = True
         if stepped:
             self._on_step()
 

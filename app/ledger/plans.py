@@ -38,7 +38,9 @@ class Plans:
         return None if plan is None or now >= plan.until or plan.version != self._terms.version else plan
 
     async def make(self, subject: Subject) -> Plan | Refusal:
-        """Waits only for a tenant that is not known here yet."""
+        """Waits only for a tenant that is not known here yet. Refused until the ledger has been started."""
+        if not self._holder.knows_time:
+            return Refusal(Reason.STORE)
         account = self._terms.get(subject.tenant_id)
         if account is None:
             try:

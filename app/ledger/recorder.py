@@ -56,6 +56,8 @@ class Recorder:
         self._letters = letters
         self._on_recorded = on_recorded
         self._pending: list[Ended] = []
+        self._is_in_doubt = False
+        """Whether the batch that comes next may have been committed already."""
         self._full = asyncio.Event()
 
     @property
@@ -112,10 +114,13 @@ class Recorder:
             try:
                 moved = await record(self._store, self._worker_id, _written(batch), self._letters)
             except BaseException:
+                self._is_in_doubt = True
                 self._holder.doubt()
                 raise
-            if self._letters.count > aside:
-                self._holder.doubt()  # what was put aside is not used, and not outstanding any more
+            # What had been written before, or was put aside, has not been moved by this and is outstanding no more.
+            if self._is_in_doubt or self._letters.count > aside:
+                self._holder.doubt()
+            self._is_in_doubt = False
             self._forget(batch)
             for one in moved:
                 self._correct(one)

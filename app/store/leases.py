@@ -76,7 +76,8 @@ async def renew(session: AsyncSession, worker_id: str) -> Renewal | None:
 
 
 async def held(session: AsyncSession, worker_id: str) -> dict[CounterKey, int]:
-    """What the database believes this worker holds."""
+    """What the database believes this worker holds, behind every exchange of it that may still be committed."""
+    await session.execute(statements.LOCK_OF_WORKER, {"worker_id": worker_id})
     rows = await session.execute(statements.HELD, {"worker_id": worker_id})
     return {CounterKey(row.tenant_id, row.limit_id, row.window_start): row.amount for row in rows}
 

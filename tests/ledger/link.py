@@ -27,6 +27,8 @@ class Link:
         self._is_cut = False
         self._delay_seconds = 0.0
         self._lost: bytes | None = None
+        self._late: bytes | None = None
+        self._kept: asyncio.StreamWriter | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.waited = 0.0
         """For how many seconds it has held something up: the orders to be slow, and no stall of the machine."""
@@ -52,6 +54,20 @@ class Link:
         """The next transaction that names `of` is committed, and its connection breaks instead of saying so."""
         self._lost = of
 
+    def keep_commit(self, of: bytes) -> None:
+        """Of the next transaction that names `of`: its caller's connection breaks, and the database has not got it."""
+        self._late = of
+
+    @property
+    def keeps_one(self) -> bool:
+        return self._kept is not None
+
+    async def deliver_commit(self) -> None:
+        """What was kept, to a database that has waited for it."""
+        assert self._kept is not None
+        self._kept.write(b"Q\x00\x00\x00\x0c" + _COMMIT)
+        await self._kept.drain()
+
     def mend(self) -> None:
         self._is_cut, self._delay_seconds = False, 0.0
         self._flows.set()
@@ -74,7 +90,7 @@ class Link:
             for task in both:
                 await cancel(task)
             self._writers -= ends
-            for end in ends:
+            for end in ends - {self._kept}:
                 end.transport.abort()
 
     async def _copy(
@@ -93,6 +109,9 @@ class Link:
                     return
                 if not is_answer:
                     transaction += content
+                    if self._keeps(transaction):
+                        self._kept = writer
+                        return
                 self.bytes_carried += len(content)
                 writer.write(content)
                 await writer.drain()
@@ -102,6 +121,12 @@ class Link:
         until = self.waited + self._delay_seconds
         await asyncio.sleep(self._delay_seconds)
         self.waited = max(self.waited, until)
+
+    def _keeps(self, transaction: bytearray) -> bool:
+        keeps = self._late is not None and transaction.endswith(_COMMIT) and self._late in transaction
+        if keeps:
+            self._late = None
+        return keeps
 
     def _loses(self, transaction: bytearray) -> bool:
         """Whether this is the answer to the commit that is to be lost."""
@@ -123,4 +148,6 @@ async def linked(dsn: str) -> AsyncIterator[Link]:
         yield link
     finally:
         link.cut()
+        if link._kept is not None:
+            link._kept.transport.abort()
         server.close()

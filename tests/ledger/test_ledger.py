@@ -13,13 +13,16 @@ from app.domain.estimate import MAX_TOKENS_CLAMPED, Estimate, InputSize
 from app.domain.usage import USAGE_IMPLAUSIBLE, Outcome, TokenUsage
 from app.errors import QuotaExceeded
 from app.kit.ids import new_id
+from app.kit.tasks import cancel, spawn
 from app.ledger.holds import CallSize, Finish, Hold
+from app.ledger.ledger import Ledger
 from app.ledger.refusals import Reason, Refusal
 from app.store.session import Store
 from app.store.tables import PriceRow
 from tests.ledger.checks import wrong_sums
 from tests.ledger.support import (
     Quotas,
+    beat,
     call,
     counters,
     done,
@@ -75,6 +78,24 @@ async def test_money_for_one_call_more_does_not_lie_about_in_pieces(quotas: Quot
     opened = [await quotas.ledger() for _ in range(3)]
     assert [await call(opened[number % 3], who) for number in range(13)] == [True] * 10 + [False] * 3
     await quotas.settled((budget, 10 * 10**6))
+
+
+async def test_before_the_database_has_told_its_time_nobody_is_admitted(quotas: Quotas) -> None:
+    """In a process that starts: no window and no price could be looked up, and a call would cost nothing."""
+    await add_price(quotas.store, model="m", per_request=Decimal(1))
+    limited = subject(await quotas.tenant(limit("cost", 10 * 10**6, "month")))
+    unlimited = subject(await quotas.tenant())
+    ledger = Ledger(quotas.store, quotas.data_dir, "wrk_starts")
+    for who in (limited, unlimited):
+        assert (await refused(ledger, who)).reason is Reason.STORE
+    await beat(quotas.store, "wrk_starts")
+    await ledger.start()
+    loops = spawn(ledger.run(), name="ledger")
+    for who in (limited, unlimited):
+        assert await call(ledger, who)
+    await cancel(loops)
+    await ledger.close()
+    assert [one.cost for one in await rows(quotas.store, "SELECT cost FROM usage_records")] == [Decimal(1)] * 2
 
 
 async def test_a_warm_call_asks_the_database_nothing(quotas: Quotas) -> None:

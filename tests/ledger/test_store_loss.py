@@ -181,6 +181,49 @@ async def test_a_grant_whose_answer_was_lost_is_found_again(behind: Linked) -> N
     await behind.quotas.settled((three, 3))
 
 
+async def test_what_was_given_back_by_a_commit_that_comes_late_is_not_spent_here_too(behind: Linked) -> None:
+    """The worker hears nothing of it, and the database carries it out after the worker has asked what it holds."""
+    who = subject(await behind.warm(BIG))
+    await has_room(behind.ledger, who, 5)
+    await behind.ledger.flush()
+    behind.link.keep_commit(BIG.id.encode())
+    behind.ledger._upkeep.recheck(None)
+
+    async def kept() -> bool:
+        return behind.link.keeps_one
+
+    await until(kept)
+    await asyncio.sleep(0.5)  # in which it asks again
+    await behind.link.deliver_commit()
+    await behind.counts_again()
+    plan = behind.ledger.plan_of(who)
+    assert plan is not None
+    ((mine, _),) = plan.slices
+    leased = await rows(behind.quotas.store, "SELECT coalesce(sum(leased), 0) FROM limit_counters")
+    assert mine.free <= leased[0][0]
+    calls = (await rows(behind.quotas.store, "SELECT count(*) FROM usage_records"))[0][0]
+    await behind.quotas.settled((BIG, calls))
+
+
+async def test_records_whose_commit_was_not_told_leave_nothing_leased(behind: Linked) -> None:
+    """Their worker sends them again, which moves nothing, and then knows again what it may spend."""
+    who = subject(await behind.warm(BIG))
+    await has_room(behind.ledger, who, 5)
+    await behind.ledger.flush()
+    assert await call(behind.ledger, who)
+    behind.link.lose_commit(who.tenant_id.encode())
+    await behind.counts_again()
+    plan = behind.ledger.plan_of(who)
+    assert plan is not None
+    ((mine, _),) = plan.slices
+
+    async def knows_it_all() -> bool:
+        leased = await rows(behind.quotas.store, "SELECT coalesce(sum(leased), 0) FROM limit_counters")
+        return bool(mine.free == leased[0][0])
+
+    await until(knows_it_all)
+
+
 async def test_what_a_waiting_call_has_taken_already_is_not_given_out_again_by_a_resync(
     quotas: Quotas, tmp_path: Path
 ) -> None:
