@@ -80,6 +80,7 @@ class FaultLayer:
         if fault is None:
             await self.app(scope, receive, send)
         elif fault.order is Order.DROP:
+            await _whole(receive)  # what was sent and not read would end the connection by a reset, not by an end
             await _stop_short(send, b"")
         elif fault.order is Order.REPLY:
             await fault.answer(send)
@@ -112,15 +113,20 @@ async def _stop_short(send: Send, body: bytes) -> None:
 
 async def _late(receive: Receive, seconds: float) -> Receive:
     """The whole request as it came, after that time."""
-    messages = [await receive()]
-    while messages[-1].get("more_body", False):
-        messages.append(await receive())
+    messages = await _whole(receive)
     await asyncio.sleep(seconds)
 
     async def again() -> Message:
         return messages.pop(0) if messages else await receive()
 
     return again
+
+
+async def _whole(receive: Receive) -> list[Message]:
+    messages = [await receive()]
+    while messages[-1].get("more_body", False):
+        messages.append(await receive())
+    return messages
 
 
 def _slowly(send: Send, seconds: float) -> Send:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from app.domain.deployment import CreateDevice, DeploymentSpec, Observation, Status
 from app.errors import InvalidRequest, NotSupported
 from app.providers.base import CapacityForm, Device, OpenConnection, Provider
-from app.providers.errors import ProviderError
+from app.providers.errors import ProviderBusy, ProviderError
 
 HANG_GUARD_SECONDS = 60.0
 _SCALABLE = {
@@ -46,11 +46,12 @@ class Bench:
     async def until(self, status: Status, external_id: str) -> Observation:
         async with asyncio.timeout(HANG_GUARD_SECONDS):
             while True:
-                seen = await self.get(external_id)
-                assert seen is not None
-                if seen.status is status:
-                    return seen
-                assert seen.status is not Status.FAILED, seen.status_reason
+                with suppress(ProviderBusy):  # a moment without an answer; the reconciler asks again as well
+                    seen = await self.get(external_id)
+                    assert seen is not None
+                    if seen.status is status:
+                        return seen
+                    assert seen.status is not Status.FAILED, seen.status_reason
                 await asyncio.sleep(0.02)
 
     async def until_gone(self, external_id: str) -> None:

@@ -289,7 +289,7 @@ async def chat(running: Observation) -> httpx.Response:
     assert upstream is not None
     assert upstream.auth_header is not None
     assert upstream.auth_value is not None
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         return await client.post(
             f"{upstream.base_url}/chat/completions",
             headers={upstream.auth_header: upstream.auth_value},

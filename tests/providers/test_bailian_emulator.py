@@ -17,7 +17,7 @@ MU = {"model_name": "qwen3-8b", "plan": "mu", "deploy_spec": "MU1", "billing_met
 
 async def call(authority: str, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
     given = {"authorization": f"Bearer {Account.api_key}", **headers}
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         return await client.request(method, f"http://{authority}{path}", json=body, headers=given)
 
 

@@ -29,7 +29,7 @@ async def emulated() -> AsyncIterator[tuple[Account, Clock, httpx.AsyncClient]]:
     headers = {"authorization": f"Bearer {account.api_key}"}
     async with (
         running_emulator(account) as authority,
-        httpx.AsyncClient(base_url=f"http://{authority}", headers=headers, trust_env=False) as client,
+        httpx.AsyncClient(base_url=f"http://{authority}", headers=headers, trust_env=False, timeout=60) as client,
     ):
         yield account, clock, client
 

@@ -147,10 +147,16 @@ def test_the_operator_bounds_the_built_in_engine(tmp_path: Path) -> None:
     assert (rules["--parallel"].maximum, rules["--ctx-size"].maximum) == (3, 1000)
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "::", "224.0.0.1", "no.such.host.invalid", "", "a b"])
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "224.0.0.1", "", "a b"])
 def test_an_address_that_others_cannot_use_is_refused(tmp_path: Path, address: str) -> None:
     with pytest.raises(LocalHostError, match="MODELPORT_ADVERTISE_HOST"):
         load(tmp_path, None, advertise_host=address)
+
+
+@pytest.mark.usefixtures("_no_name_exists")
+def test_a_name_that_does_not_resolve_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LocalHostError, match=r"MODELPORT_ADVERTISE_HOST: .* is no address and does not resolve"):
+        load(tmp_path, None, advertise_host="no.such.host.invalid")
 
 
 def test_a_name_is_resolved_once_to_the_address_that_is_bound(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -128,10 +129,11 @@ async def test_a_wrong_key_is_the_connections_fault_and_is_not_repeated() -> Non
 
 
 async def test_a_server_that_is_away_is_busy_not_gone() -> None:
-    async with openai_server() as server:
-        opened = connected(server.base_url)
-    with pytest.raises(ProviderBusy):
-        await PROVIDER.get(opened, "dep_one", SPEC)
+    with socket.socket() as taken:  # nobody listens there, and nobody else comes to
+        taken.bind(("127.0.0.1", 0))
+        opened = connected(f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
+        with pytest.raises(ProviderBusy):
+            await PROVIDER.get(opened, "dep_one", SPEC)
 
 
 @pytest.mark.parametrize("body", [b'{"data": 1}', b"[]", b"{}", b"null", b'"x"', b"<html>"])

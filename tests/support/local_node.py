@@ -111,9 +111,13 @@ class Node:
         return Path(f"/proc/{pid}/{name}").read_bytes()
 
     def main_links(self) -> set[str]:
-        """What the one server's main process has open."""
+        """What the one server's main process has open, and not closed while we look."""
         (pid,) = self.mains()
-        return {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+        found = set[str]()
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # such as the connection that its last answer went through
+                found.add(str(link.readlink()))
+        return found
 
 
 @asynccontextmanager

@@ -99,13 +99,16 @@ class Supervisor:
         """
         places = [self.place(token) for token in list_tokens(self._host)]
         deadline = self._now() + timeout_seconds
+        killed_at: float | None = None  # the clock of a machine that stood still may skip all of the time between
         ended = sum(self._halt(place) for place in places)
         while left := [place for place in places if _alive(place, processes.living(place))]:
-            late = self._now() - deadline
-            if late > _UNKILLABLE_SECONDS:
+            now = self._now()
+            if killed_at is not None and now - killed_at > _UNKILLABLE_SECONDS:
                 break
-            for place in left if late > 0 else ():
-                processes.signal_all(place, signal.SIGKILL)
+            if now > deadline:
+                killed_at = now if killed_at is None else killed_at
+                for place in left:
+                    processes.signal_all(place, signal.SIGKILL)
             time.sleep(_LOOK_SECONDS)
             processes.reap()
         clear_removed(self._host)
