@@ -10,10 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from app.kit.secrets import Keyring
-from app.store import engine
-from app.store.engine import make_engine
 from app.store.session import Store
-from tests.support.database import TestCluster, running_cluster
+from tests.support.database import TestCluster, patient_store, running_cluster
 from tests.support.wheel_clock import WheelClock
 
 # How fast a machine is must not decide: on a fresh checkout alone the table of Unicode characters takes seconds.
@@ -56,10 +54,8 @@ async def empty_dsn(cluster: TestCluster) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def store(dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
-    with monkeypatch.context() as patched:  # many at once take turns at five connections, at a slow machine's pace
-        patched.setattr(engine, "CONNECT_SECONDS", 60)
-        opened = Store(make_engine(dsn, pool_size=5))
+async def store(dsn: str) -> AsyncIterator[Store]:
+    opened = patient_store(dsn, pool_size=5)
     yield opened
     await opened.aclose()
 

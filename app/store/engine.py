@@ -1,8 +1,8 @@
 """The database engine: asyncpg under SQLAlchemy, with a deadline at three levels.
 
-Connect (3 s), each command on our side (5 s), each statement on the server's side (5 s; locks 3 s,
-idle transactions 15 s). Without them a hung Postgres hangs every request for ever, pre-ping
-included (measured). The pool has a fixed size: connections per process are a configured number.
+Connecting, each command on our side, each statement on the server's side: see `Deadlines`. Without
+them a hung Postgres hangs every request for ever, pre-ping included (measured). The pool has a fixed
+size: connections per process are a configured number.
 
 Outside of `Store.write` each statement is a transaction of its own, which is what READ COMMITTED gives a reader
 anyway: a read with its pre-ping is 2 messages to the database instead of 6.
@@ -11,7 +11,7 @@ anyway: a read with its pre-ping is 2 messages to the database instead of 6.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,31 +22,43 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.kit import json
 
-CONNECT_SECONDS = 3
-COMMAND_SECONDS = 5
 POOL_SIZE = 8
 IN_TRANSACTIONS = "READ COMMITTED"
 
 _POOLED_SETTINGS = {"application_name": "modelport", "timezone": "UTC"}
 """All that PgBouncer takes; our own deadlines are what is left behind it."""
-_SERVER_SETTINGS = {
-    **_POOLED_SETTINGS,
-    "lock_timeout": "3000",
-    "idle_in_transaction_session_timeout": "15000",
-    "jit": "off",
-}
 _POOLED = "pgbouncer=true"
 _READ_ONLY = "25006"
 """A demoted primary answers every write with this and never recovers: the connection is dropped."""
 
-Connect = Callable[[], Awaitable[Any]]
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """`connect`: also for a connection of the pool. `statement`: on our side and on the server's."""
+
+    connect_seconds: int = 3
+    statement_seconds: int = 5
+    lock_seconds: int = 3
+    idle_transaction_seconds: int = 15
+
+    def server_settings(self) -> dict[str, str]:
+        return {
+            **_POOLED_SETTINGS,
+            "statement_timeout": f"{self.statement_seconds}s",
+            "lock_timeout": f"{self.lock_seconds}s",
+            "idle_in_transaction_session_timeout": f"{self.idle_transaction_seconds}s",
+            "jit": "off",
+        }
 
 
-def make_engine(dsn: str, *, pool_size: int = POOL_SIZE) -> AsyncEngine:
+DEADLINES = Deadlines()
+
+
+def make_engine(dsn: str, *, pool_size: int = POOL_SIZE, deadlines: Deadlines = DEADLINES) -> AsyncEngine:
     """An engine for any libpq-style URL (`?sslmode=`, `?host=/socket`), which asyncpg parses itself."""
 
     async def connect() -> Any:
-        return await open_connection(dsn)
+        return await open_connection(dsn, deadlines)
 
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -55,7 +67,7 @@ def make_engine(dsn: str, *, pool_size: int = POOL_SIZE) -> AsyncEngine:
         isolation_level=IN_TRANSACTIONS if _is_pooled(dsn) else "AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=CONNECT_SECONDS,
+        pool_timeout=deadlines.connect_seconds,
         pool_pre_ping=True,
         pool_recycle=1800,
         json_serializer=lambda value: json.dumps(value).decode(),
@@ -65,15 +77,14 @@ def make_engine(dsn: str, *, pool_size: int = POOL_SIZE) -> AsyncEngine:
     return engine
 
 
-async def open_connection(dsn: str, *, statement_seconds: int = COMMAND_SECONDS) -> Any:
-    """One asyncpg connection with our deadlines; also for LISTEN and migrations."""
+async def open_connection(dsn: str, deadlines: Deadlines = DEADLINES) -> Any:
+    """One asyncpg connection with these deadlines; also for LISTEN and migrations."""
     pooled = _is_pooled(dsn)
-    settings = {**_SERVER_SETTINGS, "statement_timeout": str(statement_seconds * 1000)}
     return await asyncpg.connect(
         _without_our_own(dsn) if pooled else dsn,
-        timeout=CONNECT_SECONDS,
-        command_timeout=statement_seconds,
-        server_settings=_POOLED_SETTINGS if pooled else settings,
+        timeout=deadlines.connect_seconds,
+        command_timeout=deadlines.statement_seconds,
+        server_settings=_POOLED_SETTINGS if pooled else deadlines.server_settings(),
         statement_cache_size=0 if pooled else 256,
     )
 

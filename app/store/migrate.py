@@ -14,12 +14,12 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from app.store.engine import open_connection
+from app.store.engine import Deadlines, open_connection
 
 _LOCK_ID = 7_305_511_842_206_121_001
 """An arbitrary number that only our migrations use for advisory locks."""
 _LOCK_WAIT = "120s"
-_STATEMENT_SECONDS = 300
+_DEADLINES = Deadlines(statement_seconds=300)
 _REVISION_LENGTH = len("20261121_0001")
 
 
@@ -69,7 +69,7 @@ async def downgrade(dsn: str, revision: str) -> None:
 async def _connection(dsn: str) -> AsyncIterator[AsyncConnection]:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: open_connection(dsn, statement_seconds=_STATEMENT_SECONDS),
+        async_creator=lambda: open_connection(dsn, _DEADLINES),
         pool_size=1,
         max_overflow=0,
     )

@@ -28,6 +28,7 @@ from tests.support.platform_world import (
     bailian_body,
     connect,
     connection_row,
+    end_grace,
     look_now,
     platform_world,
     read,
@@ -300,9 +301,10 @@ async def test_a_bound_deployment_that_was_to_be_deleted_is_deleted(store: Store
         scene.account.faults.add(Fault(Order.REPLACE, "POST", r"/deployments$", status=502, body=b"<html>"))
         scene.account.switches.hidden_seconds = 3600
         wish = await made(scene.client, DEPLOYMENTS, {"name": "bot", **WISH})
-        async with reconciling(scene.world):
+        async with reconciling(scene.world, grace_seconds=5):  # nobody gives up before the wish to delete is there
             await until(scene.client, wish["id"], lambda _: bool(scene.account.ever_made))
-            await scene.client.delete(f"{DEPLOYMENTS}/{wish['id']}")
+            assert (await scene.client.delete(f"{DEPLOYMENTS}/{wish['id']}")).status_code == 202
+            await end_grace(scene.world, wish["id"])
             await until_status(scene.client, wish["id"], "unknown")
             scene.account.switches.hidden_seconds = 0
             answer = await scene.adopt(scene.account.ever_made[0].id, deployment_id=wish["id"])

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy import select, update
 
 from app.control.app import create_control_app
@@ -199,10 +200,10 @@ async def test_a_check_calls_the_platform_and_is_remembered(world: World, writer
     assert (shown["status"], shown["status_reason"]) == ("auth_failed", "Elastic does not accept the key.")
 
 
+@pytest.mark.usefixtures("_no_name_exists")
 async def test_a_platform_that_cannot_be_reached_is_a_result_of_the_check_not_an_error(
     writer: httpx.AsyncClient,
 ) -> None:
-    """models.example.com does not resolve here, and would be refused by the test run anyway."""
     body = await made(writer, PATH, {**PLAIN, "settings": {"base_url": "https://nowhere.invalid/v1"}})
     answer = await writer.post(f"{PATH}/{body['id']}/check")
     assert answer.status_code == 200
@@ -218,6 +219,7 @@ async def test_the_live_catalog_gets_the_query_as_it_was_sent(world: World, writ
     assert body["data"][0]["raw"]["query"] == {"q": "name~=%qwen%", "Conditions": "a=b", "SortBy": "-x"}
 
 
+@pytest.mark.usefixtures("_no_name_exists")
 async def test_a_platforms_failure_under_the_live_catalog_is_a_502(writer: httpx.AsyncClient) -> None:
     body = await made(writer, PATH, {**PLAIN, "settings": {"base_url": "https://nowhere.invalid/v1"}})
     error_of(await writer.get(f"{PATH}/{body['id']}/catalog"), 502)

@@ -20,10 +20,8 @@ from app.control.openapi import build_document
 from app.control.routers import api_routes
 from app.kit import json
 from app.kit.secrets import Keyring
-from app.store.engine import make_engine
-from app.store.session import Store
 from tests.control.support import World, connection_body, deployment_body, error_of, made, make_world
-from tests.support.database import TestCluster
+from tests.support.database import TestCluster, patient_store
 
 WRITES = [route for route in api_routes() if (route.methods or set()) & {"POST", "PATCH", "PUT"}]
 DOCUMENT = build_document()
@@ -61,7 +59,7 @@ class Bench:
 
     async def _make(self, keyring: Keyring) -> None:
         self._dsn = await self._cluster.make_database()
-        self._store = Store(make_engine(self._dsn, pool_size=2))
+        self._store = patient_store(self._dsn, pool_size=2)
         self.world: World = await make_world(self._store, keyring)
         tenant_id = await self.world.tenant()
         self.clients = [self.world.admin, await self.world.caller(tenant_id)]

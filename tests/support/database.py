@@ -23,11 +23,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.store import migrate
 from app.store.embedded import EmbeddedPostgres
-from app.store.engine import IN_TRANSACTIONS
+from app.store.engine import IN_TRANSACTIONS, Deadlines, make_engine
 from app.store.session import Store
 
 _TEMPLATE = "modelport_template"
 _ROOM_BYTES = 4 * 2**30
+_PATIENT = Deadlines(connect_seconds=60, statement_seconds=60, lock_seconds=60, idle_transaction_seconds=60)
 _numbers = itertools.count(1)
 
 
@@ -94,6 +95,11 @@ def _with_template(admin_dsn: str) -> TestCluster:
     cluster = TestCluster(admin_dsn)
     asyncio.run(cluster.make_template())
     return cluster
+
+
+def patient_store(dsn: str, *, pool_size: int) -> Store:
+    """With a minute for all that the product gives seconds: a database on a machine that stands still is not away."""
+    return Store(make_engine(dsn, pool_size=pool_size, deadlines=_PATIENT))
 
 
 @asynccontextmanager

@@ -118,6 +118,13 @@ async def look_now(world: World, deployment_id: str) -> None:
         await session.execute(due)
 
 
+async def end_grace(world: World, deployment_id: str) -> None:
+    """As if its create lay long ago: what the platform does not show from now on is not there."""
+    earlier = {"intended_at": DeploymentRow.intended_at - timedelta(minutes=5), "due_at": func.now()}
+    async with world.store.write() as session:
+        await session.execute(update(DeploymentRow).where(DeploymentRow.id == deployment_id).values(**earlier))
+
+
 async def connection_row(world: World, path: str) -> ConnectionRow:
     async with world.store.read() as session:
         return await session.get_one(ConnectionRow, path.rpartition("/")[2])
