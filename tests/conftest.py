@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from app.kit.secrets import Keyring
 from app.store.session import Store
+from tests.support.clock import Clock
 from tests.support.database import TestCluster, patient_store, running_cluster
 from tests.support.wheel_clock import WheelClock
 
@@ -71,6 +73,15 @@ def wheel_clock(monkeypatch: pytest.MonkeyPatch) -> WheelClock:
 
 
 @pytest.fixture
+async def loop_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A time of the test's own for the timers of its loop. That must be asyncio's: uvloop asks nobody for the time."""
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop.time())
+    monkeypatch.setattr(loop, "time", clock)
+    return clock
+
+
+@pytest.fixture
 def _no_name_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the resolver says it; that of a machine without a network takes its time."""
 
@@ -78,3 +89,16 @@ def _no_name_exists(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr("app.kit.lookup.socket.getaddrinfo", unknown)
+
+
+@pytest.fixture
+def _only_localhost_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses are read in every form that the system knows; no resolver is asked whether a form is a name."""
+    look_up = socket.getaddrinfo
+
+    def ask_nobody(host: Any, *rest: Any, **options: Any) -> Any:
+        if isinstance(host, bytes) and host != b"localhost":  # as our lookups ask
+            options["flags"] = socket.AI_NUMERICHOST
+        return look_up(host, *rest, **options)
+
+    monkeypatch.setattr("app.kit.lookup.socket.getaddrinfo", ask_nobody)

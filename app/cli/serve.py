@@ -40,6 +40,8 @@ BACKLOG = 2048
 WORKER_SILENCE_SECONDS = 60
 """uvicorn kills a worker that does not answer it for so long. Its default of 5 s is shorter than a start on a busy
 machine, so that the workers were killed and started again without end."""
+_HANGS_SECONDS = 5
+"""After the drain time we end what is still open, so that its callers see why; uvicorn would just cut it."""
 _ASK_AGAIN_SECONDS = 0.5
 
 log = get_logger(__name__)
@@ -113,7 +115,7 @@ def _config(settings: Settings, options: ProcessOptions, workers: int = 1) -> uv
         forwarded_allow_ips=list(settings.web.trusted_proxies),
         reset_contextvars=True,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(settings.pace.drain_timeout_seconds) + 2,
+        timeout_graceful_shutdown=int(settings.pace.drain_timeout_seconds) + _HANGS_SECONDS,
         timeout_worker_healthcheck=WORKER_SILENCE_SECONDS,
     )
 

@@ -33,18 +33,26 @@ class MetricsFiles:
         self._own = self._directory / f"{worker_id}.json"
         self._worker_id = worker_id
         self._lives = lives
+        self._writing = threading.Lock()
+        self._written = 0
 
-    def write(self, snapshot: Snapshot) -> None:
-        """Replace this process's numbers. Raises OSError."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self._own, {"counters": snapshot.counters, "gauges": snapshot.gauges})
+    def write(self, snapshot: Snapshot, number: int) -> None:
+        """Replace this process's numbers. Raises OSError.
 
-    def total(self, own: Snapshot) -> Snapshot:
+        `number` counts the snapshots: one whose thread comes late must not put back what a later one has shown.
+        """
+        with self._writing:
+            if number > self._written:
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _write(self._own, {"counters": snapshot.counters, "gauges": snapshot.gauges})
+                self._written = number
+
+    def total(self, own: Snapshot, number: int) -> Snapshot:
         """The sum over the group: `own` now, the others as they wrote it last. Raises OSError.
 
         What is shown is written first, so that nothing that was shown once can be lost with this process.
         """
-        self.write(own)
+        self.write(own, number)
         with self._locked():
             gone, absorbed = self._read_gone()
             total = own
@@ -102,8 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all; it need not survive the machine. A process writes its own from two threads: the turn of
-    each second, and whoever is asked."""
-    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}")
+    """Whole or not at all; it need not survive the machine. Under a lock, of threads or of processes."""
+    temporary = path.with_name(f".{path.name}")
     temporary.write_bytes(json.dumps(content))
     temporary.replace(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -66,6 +67,7 @@ class Serving:
         worker_id, node_id = worker
         data_dir = settings.host.data_dir
         self._metrics = MetricsFiles(data_dir, options.group, worker_id, partial(is_alive, data_dir))
+        self._snapshots = itertools.count(1)
         self._heartbeat = Heartbeat(
             store,
             self._follower,
@@ -136,7 +138,7 @@ class Serving:
         """The numbers of all processes of this group, as Prometheus reads them."""
         own = self._plane.metrics.snapshot()
         try:
-            total = await asyncio.to_thread(self._metrics.total, own)
+            total = await asyncio.to_thread(self._metrics.total, own, next(self._snapshots))
         except OSError as failure:
             log.warning("metrics_not_added_up", detail=str(failure))
             total = own
@@ -146,7 +148,7 @@ class Serving:
         failing = False
         while True:
             try:
-                await asyncio.to_thread(self._metrics.write, self._plane.metrics.snapshot())
+                await asyncio.to_thread(self._metrics.write, self._plane.metrics.snapshot(), next(self._snapshots))
                 failing = False
             except OSError as failure:
                 if not failing:
@@ -160,7 +162,7 @@ class Serving:
             await self._close_ledger(self._ledger)
         if self._serves:
             with suppress(OSError):
-                self._metrics.write(self._plane.metrics.snapshot())
+                self._metrics.write(self._plane.metrics.snapshot(), next(self._snapshots))
         await self._pool.aclose()
         self._access_log.close()
 

@@ -42,11 +42,14 @@ CREATE = text(f"""
     SELECT tenant_id, limit_id, window_start, window_end FROM asked WHERE needs + ahead > 0 ORDER BY 1, 2, 3
     ON CONFLICT DO NOTHING
 """).bindparams(*_ARRAYS)
+_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('modelport leases ' || :worker_id, 0))"
+ALONE = text(_ALONE).bindparams(bindparam("worker_id", type_=String))
+"""Waits for every exchange of this worker, however late it is committed."""
 LOCK = text(f"""
     WITH {_ASKED}
-    SELECT 1 FROM limit_counters c JOIN asked a USING (tenant_id, limit_id, window_start)
+    SELECT ({_ALONE}) FROM limit_counters c JOIN asked a USING (tenant_id, limit_id, window_start)
     ORDER BY c.tenant_id, c.limit_id, c.window_start FOR UPDATE OF c
-""").bindparams(*_ARRAYS)
+""").bindparams(*_ARRAYS, bindparam("worker_id", type_=String))
 EXCHANGE = text(f"""
     WITH {_ASKED},
     living AS (

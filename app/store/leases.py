@@ -77,13 +77,14 @@ async def renew(session: AsyncSession, worker_id: str) -> Renewal | None:
 
 async def held(session: AsyncSession, worker_id: str) -> dict[CounterKey, int]:
     """What the database believes this worker holds, behind every exchange of it that may still be committed."""
-    await session.execute(statements.LOCK_OF_WORKER, {"worker_id": worker_id})
+    await session.execute(statements.ALONE, {"worker_id": worker_id})
     rows = await session.execute(statements.HELD, {"worker_id": worker_id})
     return {CounterKey(row.tenant_id, row.limit_id, row.window_start): row.amount for row in rows}
 
 
 async def release(session: AsyncSession, worker_id: str) -> None:
     """Return everything. Only after all that this worker admitted has been recorded."""
+    await session.execute(statements.ALONE, {"worker_id": worker_id})
     await session.execute(statements.LOCK_OF_WORKER, {"worker_id": worker_id})
     await session.execute(statements.RELEASE, {"worker_id": worker_id})
 

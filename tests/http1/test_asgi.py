@@ -17,6 +17,7 @@ from app.http1.limits import HIGH_WATER_BYTES, ServerLimits
 from tests.http1.conftest import Serve
 from tests.http1.handlers import LIMIT_BYTES, echo, request, stream
 from tests.http1.test_endings import Waiting
+from tests.support.clock import Clock
 from tests.support.raw_client import GUARD_SECONDS
 from tests.support.raw_server import Carrier, for_everything, greet
 
@@ -30,7 +31,7 @@ def carrier(request: pytest.FixtureRequest) -> Carrier:
 @pytest.mark.parametrize("protocol", [H11Protocol, HttpToolsProtocol])
 async def test_exchanges_are_carried_by_uvicorns_own_protocols(serve: Serve, protocol: type) -> None:
     for handler, expected in ((echo, None), (stream, b"onetwothree")):
-        served = await serve(handler, http=protocol)
+        served = await serve(handler, http=protocol, timeout_keep_alive=60)
         async with await served.connect() as client:
             for _ in range(2):
                 await client.send(request(b"hello", path=b"/v1/a%20b?x=1"))
@@ -123,6 +124,23 @@ async def test_a_body_that_stops_coming_is_408() -> None:
     server = Server({"type": "http.request", "body": b"x", "more_body": True})
     await server.call(echo, limits=ServerLimits(body_stall_seconds=0.01))
     assert server.outgoing[0]["status"] == 408
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_each_part_of_a_body_has_its_own_time(loop_clock: Clock) -> None:
+    server = Server()
+    part: Message = {**BODY, "more_body": True}
+    parts = [part, part, part, BODY]
+
+    async def slow() -> Message:
+        loop_clock.tick(0.7 * ServerLimits().body_stall_seconds)
+        for _ in range(3):
+            await asyncio.sleep(0)  # what is due now is done
+        return parts.pop(0)
+
+    server.incoming.get = slow  # type: ignore[method-assign]
+    await server.call(echo)
+    assert server.outgoing[0]["status"] == 200
 
 
 async def test_a_server_that_says_by_an_error_that_the_client_has_gone_is_understood() -> None:

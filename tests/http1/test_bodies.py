@@ -177,11 +177,12 @@ async def test_a_body_that_stops_coming_is_408(serve: Serve, path: bytes, framin
 
 
 @one_loop
-async def test_a_body_that_was_asked_for_and_never_comes_is_408(serve: Serve) -> None:
-    served = await serve(echo, limits=SLOW)
+async def test_a_body_that_was_asked_for_and_never_comes_is_408(serve: Serve, wheel_clock: WheelClock) -> None:
+    served = await serve(echo)
     async with await served.connect() as client:
         await client.send(HEAD + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
         assert (await client.response()).status_code == 100
+        await wheel_clock.pass_by(2 * ServerLimits().body_stall_seconds)
         assert await error_code(client, 408) == "body_timeout"
 
 
@@ -203,14 +204,14 @@ async def test_a_body_that_drips_is_408(serve: Serve) -> None:
 
 
 @one_loop
-async def test_a_body_that_comes_steadily_may_take_longer_than_a_stall(serve: Serve) -> None:
-    """Each pause is far from a stall, also on a machine that stands still for two seconds in it."""
-    limits = ServerLimits(body_stall_seconds=3.0, body_bytes_per_second=100)
+async def test_a_body_that_comes_steadily_may_take_longer_than_a_stall(serve: Serve, wheel_clock: WheelClock) -> None:
+    limits = ServerLimits(body_bytes_per_second=1)
     served = await serve(echo, limits=limits)
     async with await served.connect() as client:
-        await client.send(HEAD + b"Content-Length: 1000\r\n\r\n")
-        for _ in range(10):
-            await asyncio.sleep(0.35)
+        await client.send(HEAD + b"Content-Length: 1000\r\n\r\n" + b"x" * 100)
+        for part in range(1, 10):
+            await until_read(served, 100 * part)
+            await wheel_clock.pass_by(0.35 * limits.body_stall_seconds)
             await client.send(b"x" * 100)
         assert (await client.response()).status_code == 200
 
@@ -265,11 +266,16 @@ async def test_a_pause_within_one_body_gives_the_next_one_no_more_time(serve: Se
         assert (await client.response()).status_code == 200
         await sending
         await client.send(HEAD + b"Content-Length: 100000\r\n\r\nx")
-        async with asyncio.timeout(GUARD_SECONDS):
-            while served.connections[0]._body_bytes != 1:
-                await asyncio.sleep(0)
+        await until_read(served, 1)
         await wheel_clock.pass_by(1.5 * ServerLimits().body_stall_seconds)
         assert await error_code(client, 408) == "body_timeout"
+
+
+async def until_read(served: Served, body_bytes: int) -> None:
+    """Of the latest body, on the only connection."""
+    async with asyncio.timeout(GUARD_SECONDS):
+        while [connection._body_bytes for connection in served.connections] != [body_bytes]:
+            await asyncio.sleep(0)
 
 
 async def until_paused(served: Served, *, paused: bool) -> None:

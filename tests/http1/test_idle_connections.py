@@ -155,7 +155,7 @@ async def test_a_server_that_ends_closes_also_after_an_answer_whose_body_was_sti
         async with await served.connect() as client:
             await client.send(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab" % path)
             async with asyncio.timeout(GUARD_SECONDS):
-                while not served.server.server_state.tasks:
+                while not any(connection._is_answering() for connection in served.connections):
                     await asyncio.sleep(0)
             for connection in served.connections:
                 connection.shutdown()

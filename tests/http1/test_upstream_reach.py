@@ -30,6 +30,7 @@ async def test_a_closed_port_is_refused_with_nothing_sent() -> None:
     assert str(port) not in raised.value.message
 
 
+@pytest.mark.usefixtures("_only_localhost_exists")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::1]", "::1", "0.0.0.0"])
 async def test_no_spelling_of_a_private_address_is_connected_to(host: str) -> None:
     async with upstream(greets) as scripted, pool() as client:

@@ -45,7 +45,14 @@ def workers(gateway: Gateway) -> list[int]:
     """Processes of this `serve` that listen: they have a mark in the data directory open."""
     task = Path(f"/proc/{gateway.process.pid}/task")
     children = [int(pid) for one in task.iterdir() for pid in (one / "children").read_text().split()]
-    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children if _is_worker(pid)]
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it was a child a moment ago
+        return False
 
 
 @pytest.mark.long

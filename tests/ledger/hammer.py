@@ -89,11 +89,11 @@ class Herd:
         row = random.choice(working)
         process = self.running[row]
         del self.running[row]
-        process.kill()
-        await process.wait()
-        self.kills += 1
-        with self.ground.tally() as tally:
+        with self.ground.tally() as tally, tally.locked():
+            process.kill()
+            await process.wait()
             tally.bury(row, self.ground.momentary)
+        self.kills += 1
         await self.start(row)
 
     async def stop(self) -> None:

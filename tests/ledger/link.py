@@ -10,8 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 from app.kit.tasks import cancel, spawn
 
 _CHUNK_BYTES = 65_536
-_COMMIT, _ROLLBACK = b"COMMIT;\0", b"ROLLBACK;\0"
+_BEGIN, _COMMIT, _ROLLBACK = b"BEGIN", b"COMMIT;\0", b"ROLLBACK;\0"
 """As asyncpg sends them, and nothing else with them."""
+_HEAD_BYTES = 5
+"""Of a message: its kind and its length."""
 
 
 class Link:
@@ -30,6 +32,7 @@ class Link:
         self._late: bytes | None = None
         self._kept: asyncio.StreamWriter | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._transactions: dict[asyncio.StreamWriter, bytearray] = {}
         self.waited = 0.0
         """For how many seconds it has held something up: the orders to be slow, and no stall of the machine."""
         self._port = 0
@@ -58,8 +61,7 @@ class Link:
         """Of the next transaction that names `of`: its caller's connection breaks, and the database has not got it."""
         self._late = of
 
-    @property
-    def keeps_one(self) -> bool:
+    async def keeps_one(self) -> bool:
         return self._kept is not None
 
     async def deliver_commit(self) -> None:
@@ -68,18 +70,23 @@ class Link:
         self._kept.write(b"Q\x00\x00\x00\x0c" + _COMMIT)
         await self._kept.drain()
 
+    async def is_between_transactions(self) -> bool:
+        """Whether nobody has one open."""
+        return not any(self._transactions.values())
+
     def mend(self) -> None:
         self._is_cut, self._delay_seconds = False, 0.0
         self._flows.set()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._is_cut:
-            writer.transport.abort()
-            return
         up_reader, up_writer = await asyncio.open_unix_connection(self._socket)
         ends = {writer, up_writer}
+        if self._is_cut:  # if only since this one was taken
+            for end in ends:
+                end.transport.abort()
+            return
         self._writers |= ends
-        transaction = bytearray()
+        transaction = self._transactions[writer] = bytearray()
         both = [
             spawn(self._copy(reader, up_writer, transaction), name="up"),
             spawn(self._copy(up_reader, writer, transaction, is_answer=True), name="down"),
@@ -90,6 +97,7 @@ class Link:
             for task in both:
                 await cancel(task)
             self._writers -= ends
+            del self._transactions[writer]
             for end in ends - {self._kept}:
                 end.transport.abort()
 
@@ -107,7 +115,7 @@ class Link:
                 await self._flows.wait()
                 if is_answer and self._loses(transaction):
                     return
-                if not is_answer:
+                if not is_answer and (transaction or content.startswith(_BEGIN, _HEAD_BYTES)):
                     transaction += content
                     if self._keeps(transaction):
                         self._kept = writer

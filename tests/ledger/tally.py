@@ -46,7 +46,7 @@ class Tally:
 
     def enter(self, number: int, amount: int) -> None:
         """Admitted: it counts until `leave`."""
-        with self._locked():
+        with self.locked():
             self._add(self._row, ADMITTED, 1)
             self._add(self._row, _HEAD + number, amount)
             if self.taken(number) > self._limits[number]:
@@ -54,16 +54,18 @@ class Tally:
 
     def leave(self, number: int, amount: int) -> None:
         """So much of it does not count any more."""
-        with self._locked():
+        with self.locked():
             self._add(self._row, _HEAD + number, -amount)
 
     def bury(self, row: int, momentary: list[int]) -> None:
-        """The process of that row has been killed: what it had open is closed, what it had taken stays taken."""
-        with self._locked():
-            for column in range(self._row_numbers):
-                if column - _HEAD not in momentary:
-                    self._add(0, column, self._get(row, column))
-                self._add(row, column, -self._get(row, column))
+        """The process of that row has been killed: what it had open is closed, what it had taken stays taken.
+
+        `locked` since before it was: others may be let through in its place as soon as it is dead.
+        """
+        for column in range(self._row_numbers):
+            if column - _HEAD not in momentary:
+                self._add(0, column, self._get(row, column))
+            self._add(row, column, -self._get(row, column))
 
     def attempts_of(self, row: int) -> int:
         return self._get(row, ATTEMPTS)
@@ -82,7 +84,8 @@ class Tally:
         _NUMBER.pack_into(self._memory, (row * self._row_numbers + column) * 8, self._get(row, column) + amount)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Nobody enters or leaves meanwhile."""
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
             yield

@@ -14,7 +14,7 @@ from app.domain.metering import CounterKey
 from app.domain.windows import FOREVER
 from app.store import leases, workers
 from app.store.leases import Ask, Grant
-from app.store.session import Store
+from app.store.session import Session, Store
 from tests.ledger.checks import wrong_leases
 from tests.ledger.support import add_tenant, beat, limit, rows, set_limits
 
@@ -39,12 +39,17 @@ async def ask(store: Store, tenant_id: str, one: Limit, worker_id: str = "wrk_1"
     return grant
 
 
-async def expire(store: Store, worker_id: str, seconds: int = 1) -> None:
+async def expire(store: Store, worker_id: str) -> None:
     async with store.write() as session:
-        await session.execute(
-            text("UPDATE workers SET expires_at = now() - make_interval(secs => :seconds) WHERE id = :id"),
-            {"id": worker_id, "seconds": seconds},
-        )
+        await expired(session, worker_id, 1)
+
+
+async def expired(session: Session, worker_id: str, seconds: int) -> None:
+    """So long ago."""
+    await session.execute(
+        text("UPDATE workers SET expires_at = now() - make_interval(secs => :seconds) WHERE id = :id"),
+        {"id": worker_id, "seconds": seconds},
+    )
 
 
 async def leased(store: Store) -> int:
@@ -171,9 +176,9 @@ async def test_what_a_dead_worker_may_have_spent_stays_leased_and_is_marked_afte
     one = limit("tokens", 1000)
     tenant = await add_tenant(store, one)
     await ask(store, tenant, one, needs=300)
-    for seconds, marked in ((10, 0), (16, 1)):
-        await expire(store, "wrk_1", seconds)
-        async with store.write() as session:
+    for seconds, marked in ((14, 0), (16, 1)):
+        async with store.write() as session:  # at one moment
+            await expired(session, "wrk_1", seconds)
             await leases.sweep(session)
         assert (await rows(store, "SELECT count(*) FROM leases WHERE lost_at IS NOT NULL"))[0][0] == marked
         assert await leased(store) == 300

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from app.store.session import Store
 from tests.ledger.checks import wrong_leases, wrong_sums
 from tests.ledger.hammer import Field, figures, herd_of, make_field
@@ -15,6 +17,7 @@ STRANDED_SECONDS = 15.0
 HANG_SECONDS = 60.0
 
 
+@pytest.mark.timeout(300)
 async def test_processes_that_are_killed_at_random_never_admit_too_much(
     quotas: Quotas, store: Store, dsn: str, tmp_path: Path
 ) -> None:

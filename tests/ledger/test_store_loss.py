@@ -27,6 +27,7 @@ from tests.ledger.checks import wrong_sums
 from tests.ledger.link import Link, linked
 from tests.ledger.support import (
     Quotas,
+    Unhurried,
     beat,
     call,
     done,
@@ -48,19 +49,20 @@ _ids = IdSequence("req")
 
 
 class Skewed:
-    """The process's monotonic clock, and as much more of it as a test wants; or only that, from `stop` on."""
+    """A process's monotonic clock, and as much more of it as a test wants; or only that, from `stop` on."""
 
     def __init__(self, link: Link) -> None:
         self.skipped = 0.0
         self._link = link
+        self._running = Unhurried()
         self._stopped: float | None = None
 
     def __call__(self) -> float:
-        return (monotonic() if self._stopped is None else self._stopped + self._link.waited) + self.skipped
+        return (self._running() if self._stopped is None else self._stopped + self._link.waited) + self.skipped
 
     def stop(self) -> None:
         """From now on no time passes but what a test skips, and what the link is slow by its orders."""
-        self._stopped = monotonic() - self._link.waited
+        self._stopped = self._running() - self._link.waited
 
 
 @dataclass
@@ -188,11 +190,7 @@ async def test_what_was_given_back_by_a_commit_that_comes_late_is_not_spent_here
     await behind.ledger.flush()
     behind.link.keep_commit(BIG.id.encode())
     behind.ledger._upkeep.recheck(None)
-
-    async def kept() -> bool:
-        return behind.link.keeps_one
-
-    await until(kept)
+    await until(behind.link.keeps_one)
     await asyncio.sleep(0.5)  # in which it asks again
     await behind.link.deliver_commit()
     await behind.counts_again()
@@ -320,6 +318,7 @@ async def test_a_worker_that_overslept_counts_its_open_calls_before_it_admits(be
     tenant_id = await behind.quotas.tenant(CALLS)
     who = subject(tenant_id)
     ours = [await held(behind.ledger, who) for _ in range(3)]
+    await until(behind.link.is_between_transactions)  # one that hangs keeps its locks, and its worker's row
     behind.link.hang()
     behind.clock.skipped += 60
     async with behind.quotas.store.write() as session:

@@ -71,7 +71,7 @@ async def test_a_drain_waits_for_the_directory_and_then_for_the_open_stream(
 
             ending.set()
             while not await is_drained(store, deployment_id, drain_xid):
-                await asyncio.sleep(0.01)
+                await gateway.follow()  # until no older transaction of anybody in the cluster is open any more
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
 

@@ -26,7 +26,6 @@ from app.store.embedded import EmbeddedPostgres
 from app.store.engine import IN_TRANSACTIONS, Deadlines, make_engine
 from app.store.session import Store
 
-_TEMPLATE = "modelport_template"
 _ROOM_BYTES = 4 * 2**30
 _PATIENT = Deadlines(connect_seconds=60, statement_seconds=60, lock_seconds=60, idle_transaction_seconds=60)
 _numbers = itertools.count(1)
@@ -40,19 +39,23 @@ class TestCluster:
     def __init__(self, admin_dsn: str) -> None:
         self._admin_dsn = admin_dsn
         self._prefix = f"t{os.getpid()}_"
+        self._template = f"{self._prefix}template"  # of this process too: others may use the same server
 
     def dsn_for(self, database: str) -> str:
         parts = urlsplit(self._admin_dsn)
         return urlunsplit(parts._replace(path=f"/{database}"))
 
     async def make_template(self) -> None:
-        await self._execute(f"DROP DATABASE IF EXISTS {_TEMPLATE}", f"CREATE DATABASE {_TEMPLATE}")
-        await migrate.upgrade(self.dsn_for(_TEMPLATE))
+        await self._execute(f"DROP DATABASE IF EXISTS {self._template}", f"CREATE DATABASE {self._template}")
+        await migrate.upgrade(self.dsn_for(self._template))
+
+    async def drop_template(self) -> None:
+        await self.drop_database(self.dsn_for(self._template))
 
     async def make_database(self, *, empty: bool = False) -> str:
         """The dsn of a fresh database: migrated, or with nothing in it."""
         name = f"{self._prefix}{next(_numbers)}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else _TEMPLATE}")
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else self._template}")
         return self.dsn_for(name)
 
     async def drop_database(self, dsn: str) -> None:
@@ -71,7 +74,9 @@ class TestCluster:
 def running_cluster() -> Iterator[TestCluster]:
     external = os.environ.get("TEST_DATABASE_URL")
     if external:
-        yield _with_template(external)
+        cluster = _with_template(external)
+        yield cluster
+        asyncio.run(cluster.drop_template())
         return
     bin_dir = os.environ.get("TEST_PG_BIN_DIR")
     with tempfile.TemporaryDirectory(prefix="modelport-test-", dir=_memory()) as directory:

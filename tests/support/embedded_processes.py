@@ -35,9 +35,9 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def kill_and_wait(pids: Sequence[int]) -> None:
-    """SIGKILL returns before the death: until then the socket still takes connections."""
+    """SIGKILL returns before the death: until then the socket still takes connections, and the parent knows nothing."""
     kill(pids)
-    until(lambda: not any(_has_files(pid) for pid in pids))
+    until(lambda: not any(_lives(pid) for pid in pids))
 
 
 @contextmanager
@@ -55,7 +55,9 @@ def computing_backend(dsn: str) -> Iterator[int]:
 
     A server that has just lost another backend may still let somebody in before it notices, and ends them.
     """
-    psql = find_binaries(None).client_command("psql", dsn, "-c", "DO 'BEGIN LOOP END LOOP; END'")
+    looks_at_nobody = "SET client_connection_check_interval = 0"  # the look, every 5 s, would show it a dead postmaster
+    loop = "DO 'BEGIN LOOP END LOOP; END'"
+    psql = find_binaries(None).client_command("psql", dsn, "-q", "-c", looks_at_nobody, "-c", loop)
     busy = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO%' AND state = 'active'"
     clients: list[subprocess.Popen[bytes]] = []
     found: list[int] = []
@@ -76,8 +78,9 @@ def computing_backend(dsn: str) -> Iterator[int]:
             client.wait()
 
 
-def _has_files(pid: int) -> bool:
-    """False for a zombie too, which has given back everything but its number."""
+def _lives(pid: int) -> bool:
+    """False for a zombie too, which has given back everything but its number. Its list of files says so too early:
+    it is empty, and not shown to an ordinary user, some time before the sockets are closed."""
     with suppress(OSError):
-        return any(Path("/proc", str(pid), "fd").iterdir())
+        return Path("/proc", str(pid), "stat").read_text().rpartition(") ")[2][0] not in "ZX"
     return False

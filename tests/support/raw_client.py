@@ -131,10 +131,12 @@ class RawClient:
             response.complete = False
 
     async def _chunks(self, response: RawResponse) -> None:
-        while True:
-            size = int((await self._reader.readuntil(b"\r\n"))[:-2], 16)
-            data = (await self._reader.readexactly(size + 2))[:-2]
-            if not size:
-                return
-            response.chunks.append(data)
-            response.body += data
+        try:
+            while True:
+                size = int((await self._reader.readuntil(b"\r\n"))[:-2], 16)
+                data = (await self._reader.readexactly(size + 2))[:-2]
+                if not size:
+                    return
+                response.chunks.append(data)
+        finally:
+            response.body = b"".join(response.chunks)  # once: a body of megabytes that grows by chunks costs seconds

@@ -39,7 +39,7 @@ def test_a_line_holds_what_is_known_and_nothing_else() -> None:
     stream = io.BytesIO()
     log = AccessLog(stream)
     log.write(call(status_code=404, outcome=Outcome.REFUSED, error_code="model_not_found", model="x" * 999))
-    log.close()
+    log.close(timeout_seconds=GUARD_SECONDS)
     line = json.loads(stream.getvalue())
     assert line.pop("total_ms") > 0
     assert line.pop("time").endswith("Z")

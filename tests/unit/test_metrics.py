@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,32 +80,36 @@ def group(tmp_path: Path) -> Group:
     return Group(tmp_path)
 
 
+taken = itertools.count(1)
+"""How many snapshots there have been."""
+
+
 def numbers(calls: float, open_calls: float = 0) -> Snapshot:
     return Snapshot({"calls_total": calls}, {"open_calls": open_calls})
 
 
 def test_whoever_is_asked_adds_up_all(group: Group) -> None:
     one, two = group.worker("wrk_1"), group.worker("wrk_2")
-    two.write(numbers(5, 2))
-    assert one.total(numbers(1, 1)) == numbers(6, 3)
-    assert two.total(numbers(7, 0)) == numbers(8, 1)
+    two.write(numbers(5, 2), next(taken))
+    assert one.total(numbers(1, 1), next(taken)) == numbers(6, 3)
+    assert two.total(numbers(7, 0), next(taken)) == numbers(8, 1)
 
 
 def test_what_a_worker_had_counted_stays_when_it_ends_and_its_gauges_go(group: Group) -> None:
     one, two = group.worker("wrk_1"), group.worker("wrk_2")
-    two.write(numbers(5, 2))
+    two.write(numbers(5, 2), next(taken))
     group.living.remove("wrk_2")
     for _ in range(3):
-        assert one.total(numbers(1, 1)) == numbers(6, 1)
+        assert one.total(numbers(1, 1), next(taken)) == numbers(6, 1)
     assert group.files() == ["gone.json", "wrk_1.json"]
     three = group.worker("wrk_3")
     group.living.remove("wrk_1")
-    assert three.total(numbers(0)) == numbers(6)
+    assert three.total(numbers(0), next(taken)) == numbers(6)
 
 
 def test_a_crash_between_adding_and_removing_adds_nobody_twice(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = group.worker("wrk_1"), group.worker("wrk_2")
-    two.write(numbers(5))
+    two.write(numbers(5), next(taken))
     group.living.remove("wrk_2")
 
     def crash(*_: object, **__: object) -> None:
@@ -113,17 +118,25 @@ def test_a_crash_between_adding_and_removing_adds_nobody_twice(group: Group, mon
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", crash)
         with pytest.raises(KeyboardInterrupt):
-            one.total(numbers(1))
-    assert one.total(numbers(1)) == numbers(6)
+            one.total(numbers(1), next(taken))
+    assert one.total(numbers(1), next(taken)) == numbers(6)
     assert group.files() == ["gone.json", "wrk_1.json"]
 
 
 def test_a_file_that_is_not_whole_counts_nothing_and_harms_nothing(group: Group) -> None:
     one = group.worker("wrk_1")
-    one.write(numbers(1))
+    one.write(numbers(1), next(taken))
     group.living.add("wrk_2")
     (group.data_dir / "metrics" / "grp_1" / "wrk_2.json").write_bytes(b'{"coun')
-    assert one.total(numbers(1)) == numbers(1)
+    assert one.total(numbers(1), next(taken)) == numbers(1)
+
+
+def test_a_snapshot_whose_thread_comes_late_takes_nothing_back(group: Group) -> None:
+    one, two = group.worker("wrk_1"), group.worker("wrk_2")
+    earlier = next(taken)
+    assert one.total(numbers(2), next(taken)) == numbers(2)
+    one.write(numbers(1), earlier)
+    assert two.total(numbers(0), next(taken)) == numbers(2)
 
 
 def test_two_threads_of_a_process_write_its_numbers_at_the_same_time(group: Group) -> None:
@@ -131,7 +144,7 @@ def test_two_threads_of_a_process_write_its_numbers_at_the_same_time(group: Grou
 
     def write(calls: int) -> None:
         for _ in range(300):
-            one.write(numbers(calls))
+            one.write(numbers(calls), next(taken))
 
     with ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(write, calls) for calls in (1, 2)]:
@@ -167,7 +180,7 @@ def test_the_sum_never_goes_back_whoever_is_asked_and_whoever_is_killed(
 
     def scrape(index: int) -> None:
         nonlocal shown
-        total = files[index].total(numbers(counts[index])).counters["calls_total"]
+        total = files[index].total(numbers(counts[index]), next(taken)).counters["calls_total"]
         assert total >= shown
         shown = total
 
@@ -175,7 +188,7 @@ def test_the_sum_never_goes_back_whoever_is_asked_and_whoever_is_killed(
         counts[index] += 1
 
     def write(index: int) -> None:
-        files[index].write(numbers(counts[index]))
+        files[index].write(numbers(counts[index]), next(taken))
 
     does: dict[str, Callable[[int], None]] = {"count": count, "write": write, "kill": kill, "scrape": scrape}
     for step, index in steps:
@@ -185,6 +198,6 @@ def test_the_sum_never_goes_back_whoever_is_asked_and_whoever_is_killed(
 def test_what_dead_groups_have_left_is_removed_and_living_ones_are_not_touched(tmp_path: Path) -> None:
     dead, other, own = Group(tmp_path, "grp_dead"), Group(tmp_path, "grp_other"), Group(tmp_path, "grp_own")
     for group in (dead, other, own):
-        group.worker(f"wrk_{group.group}").write(numbers(1))
+        group.worker(f"wrk_{group.group}").write(numbers(1), next(taken))
     remove_other_groups(tmp_path, "grp_own", {"wrk_grp_other"}.__contains__)
     assert sorted(path.name for path in (tmp_path / "metrics").iterdir()) == ["grp_other", "grp_own"]

@@ -15,20 +15,21 @@ from cryptography.x509.oid import NameOID
 
 from app.kit.http import Failure, HttpVendorClient, VendorFailure, VendorUnclear, VendorUnreachable
 from app.kit.net import AddressPolicy
+from tests.support.clock import Clock
+from tests.support.raw_upstream import closed_port
 from tests.support.scripted_http import ScriptedServer, answer, scripted
 
 MIB = 1024 * 1024
-LATE_SECONDS = 2.0
-"""Long enough for a request to be sent, which decides what its failure is called."""
+DEADLINE_SECONDS = 10.0
 
 
 def client_for(server: ScriptedServer, *, limit_bytes: int = MIB) -> HttpVendorClient:
     return HttpVendorClient(AddressPolicy(), exempt=server.authority, limit_bytes=limit_bytes)
 
 
-async def failure_of(server: ScriptedServer, *, timeout_seconds: float = 10.0, method: str = "GET") -> VendorFailure:
+async def failure_of(server: ScriptedServer, *, method: str = "GET") -> VendorFailure:
     with pytest.raises(VendorFailure) as raised:
-        await client_for(server).request(method, server.url, timeout_seconds=timeout_seconds)
+        await client_for(server).request(method, server.url, timeout_seconds=DEADLINE_SECONDS)
     assert str(server.port) not in str(raised.value)
     return raised.value
 
@@ -74,26 +75,28 @@ async def test_a_huge_answer_is_cut_at_the_limit() -> None:
     assert written < 50 * MIB
 
 
-async def test_a_server_that_says_nothing_leaves_the_outcome_open() -> None:
+async def test_a_server_that_says_nothing_leaves_the_outcome_open(loop_clock: Clock) -> None:
     async def silent(writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(30)
+        loop_clock.tick(DEADLINE_SECONDS + 1)  # the request is here, and that decides what its failure is called
+        await asyncio.Event().wait()
 
     async with scripted(silent) as server:
-        failure = await failure_of(server, timeout_seconds=LATE_SECONDS)
+        failure = await failure_of(server)
     assert isinstance(failure, VendorUnclear)
     assert failure.reason is Failure.TIMEOUT
 
 
-async def test_the_deadline_holds_for_the_whole_answer_not_for_each_byte() -> None:
+async def test_the_deadline_holds_for_the_whole_answer_not_for_each_byte(loop_clock: Clock) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\n")
         for _ in range(10_000):
             writer.write(b"x")
             await writer.drain()
-            await asyncio.sleep(0.01)
+            loop_clock.tick(0.01)
+            await asyncio.sleep(0)
 
     async with scripted(drip) as server:
-        failure = await failure_of(server, timeout_seconds=LATE_SECONDS)
+        failure = await failure_of(server)
     assert isinstance(failure, VendorUnclear)
     assert failure.reason is Failure.TIMEOUT
 
@@ -124,9 +127,8 @@ async def test_a_compressed_answer_is_refused() -> None:
 
 
 async def test_a_closed_port_means_that_nothing_was_sent() -> None:
-    async with scripted(answer()) as server:
-        pass
-    failure = await failure_of(server, method="POST")
+    with closed_port() as port:
+        failure = await failure_of(ScriptedServer([], port), method="POST")
     assert isinstance(failure, VendorUnreachable)
     assert failure.reason is Failure.CONNECT
 
