@@ -22,7 +22,7 @@ from app.control.openapi import build_document, render
 from app.errors import NotFound
 from app.http1.asgi import ExchangeApp
 from app.http1.exchange import Handler
-from app.http1.server import DIRECT_KEY, DISPATCH_KEY, ERROR_SHAPE_KEY
+from app.http1.shared import DIRECT_KEY, DISPATCH_KEY, ENDING_KEY, ERROR_SHAPE_KEY, Ending
 from app.kit.error_body import error_body
 from app.lifespan.options import ProcessOptions, Role
 from app.lifespan.process import Process, opened
@@ -44,6 +44,9 @@ _EXPOSED = (
     *(f"x-ratelimit-{what}-{of}" for of in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
 )
 """What a page of another origin may read of our answers."""
+_LISTENS_AFTER_SECONDS = 3.0
+"""A worker that replaces another takes no call from its siblings before it can answer it. Without a database it listens
+all the same, and says what it waits for."""
 _HEALTH = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -86,9 +89,17 @@ class Application:
     @asynccontextmanager
     async def _living(self, _: object) -> AsyncIterator[Mapping[str, Any]]:
         async with opened(self._settings, self._options) as process:
+            await process.up(_LISTENS_AFTER_SECONDS)
             self._process = process
-            with draining_first(process.drain), leaving_with_parent():
+            ending = Ending()
+
+            def drain() -> None:
+                ending.has_begun = True
+                process.drain()
+
+            with draining_first(drain), leaving_with_parent():
                 yield {
+                    ENDING_KEY: ending,
                     DISPATCH_KEY: self._dispatch,
                     DIRECT_KEY: not self._settings.web.cors_origins,
                     ERROR_SHAPE_KEY: error_shape,

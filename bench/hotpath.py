@@ -28,7 +28,8 @@ from uvicorn.server import ServerState
 
 from app.http1.client import UpstreamConnection
 from app.http1.pool import UpstreamPool
-from app.http1.server import DISPATCH_KEY, HardenedProtocol
+from app.http1.server import HardenedProtocol
+from app.http1.shared import DISPATCH_KEY
 from app.kit.hints import Hint
 from app.kit.net import AddressPolicy
 from app.kit.secrets import Keyring

@@ -47,6 +47,10 @@ class ReadClock:
     def next_request(self, *, crowded: bool) -> None:
         self._expect(Owed.REQUEST, self._limits.crowded_idle_seconds if crowded else self._limits.idle_seconds)
 
+    def last_request(self) -> None:
+        """Nobody is waited for as long as usual any more."""
+        self.due = min(self.due, self._wheel.after(self._limits.farewell_seconds))
+
     def head(self) -> None:
         self._expect(Owed.HEAD, self._limits.head_seconds)
 

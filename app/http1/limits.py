@@ -31,6 +31,8 @@ class ServerLimits:
     idle_seconds: float = 620.0
     crowded_connections: int = 4_000
     crowded_idle_seconds: float = 15.0
+    farewell_seconds: float = 2.0
+    """When the server closes: how long a client that has just connected may take to ask."""
     linger_seconds: float = 2.0
     """After a refusal we read on and discard, or the client's unread bytes would turn our answer into a reset."""
 

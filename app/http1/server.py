@@ -15,6 +15,7 @@ goes to the ASGI application as before.
     ending      _refuse: answers an error at its turn ──▶ _linger: says it is done, discards input for
                 linger_seconds (closing over unread bytes would turn the answer into a reset) ──▶ closed
                 hang_up: the same after the last response; closes at once where nothing is unread
+                shutdown: at once where nothing is open; a first request has farewell_seconds to come
 
 What this layer cannot know comes in the ASGI lifespan state (shared.py). Two details of
 llhttp shape the code. It holds back an unfinished header, so bytes are counted as they arrive
@@ -51,22 +52,11 @@ from app.http1.head import (
     path_of,
     without_upgrade,
 )
-from app.http1.limits import ServerLimits
 from app.http1.response import CONTINUE, refusal
-from app.http1.shared import DIRECT_KEY, DISPATCH_KEY, ERROR_SHAPE_KEY, LIMITS_KEY, REQUEST_ID_KEY, Shared
+from app.http1.shared import Shared
 from app.http1.sockets import has_hung_up, tune
 from app.http1.timers import NEVER
 from app.kit.logging import get_logger
-
-__all__ = [
-    "DIRECT_KEY",
-    "DISPATCH_KEY",
-    "ERROR_SHAPE_KEY",
-    "LIMITS_KEY",
-    "REQUEST_ID_KEY",
-    "HardenedProtocol",
-    "ServerLimits",
-]
 
 log = get_logger(__name__)
 _SLICE_BYTES = 4_096
@@ -119,6 +109,8 @@ class HardenedProtocol(HttpToolsProtocol):
         self._peer = self.client[0] if self.client else None
         tune(transport)
         self._read_clock.first_request()
+        if self._shared.ending.has_begun:
+            self._read_clock.last_request()
         self._wheel.wake_by(self, self._read_clock.due)
 
     @override
@@ -167,8 +159,14 @@ class HardenedProtocol(HttpToolsProtocol):
 
     @override
     def shutdown(self) -> None:
+        """Whoever has not asked yet since connecting, or is about to have asked, is still answered."""
+        self._shared.ending.has_begun = True
         self._asgi_keep_alive = False
-        super().shutdown()
+        if self.cycle is None or self._phase == _HEAD:
+            self._read_clock.last_request()
+            self._wheel.wake_by(self, self._read_clock.due)
+        else:
+            super().shutdown()
 
     # The parser's callbacks; what they raise ends the parsing and is answered by `_parse`.
 
@@ -210,7 +208,7 @@ class HardenedProtocol(HttpToolsProtocol):
             is_1_1 = version == "1.1"
             exchange = DirectExchange(self, method, path, query, headers, fields, self._peer)
             exchange.http_1_0 = not is_1_1
-            exchange.keep_alive = is_1_1 and parser.should_keep_alive()
+            exchange.keep_alive = is_1_1 and parser.should_keep_alive() and not self._shared.ending.has_begun
             self._begin(exchange, handler)
         self.headers = []  # for trailers, which are of no use to anybody here
 
@@ -325,7 +323,7 @@ class HardenedProtocol(HttpToolsProtocol):
         self.url = url
         self.expect_100_continue = owes_continue
         super().on_headers_complete()
-        self._asgi_keep_alive = self.cycle.keep_alive
+        self._asgi_keep_alive = self.cycle.keep_alive and not self._shared.ending.has_begun
         self.cycle.keep_alive = False  # until all of the body is here: an early answer ends the connection
         self.cycle.transport = GentleTransport(self.transport, self.hang_up)
 

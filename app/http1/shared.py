@@ -7,6 +7,7 @@ keys from it, so that it needs to know nothing of the layers above.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from app.http1.exchange import Dispatch, Header
@@ -21,6 +22,8 @@ DIRECT_KEY = "http1.direct"
 """bool, default True. False: those go through ASGI like everything else."""
 ERROR_SHAPE_KEY = "http1.error_shape"
 """`ErrorShape`, OpenAI's where absent: how what is refused before any handler is told to the callers of a path."""
+ENDING_KEY = "http1.ending"
+"""`Ending`, one that never begins where absent."""
 LIMITS_KEY = "http1.limits"
 """`ServerLimits`, default values where absent."""
 REQUEST_ID_KEY = "http1.new_request_id"
@@ -29,16 +32,33 @@ REQUEST_ID_KEY = "http1.new_request_id"
 _SHARED_KEY = "http1.shared"
 
 
+@dataclass(slots=True)
+class Ending:
+    """`has_begun`: the server will close. Answers say so, lest a next request meets a closed connection."""
+
+    has_begun: bool = False
+
+
 class Shared:
     """One a server."""
 
-    __slots__ = ("_default_headers", "_default_lines", "dispatch", "error_shape", "limits", "new_request_id", "wheel")
+    __slots__ = (
+        "_default_headers",
+        "_default_lines",
+        "dispatch",
+        "ending",
+        "error_shape",
+        "limits",
+        "new_request_id",
+        "wheel",
+    )
 
     def __init__(self, app_state: dict[str, Any]) -> None:
         self.dispatch: Dispatch = _nothing_is_direct
         if app_state.get(DIRECT_KEY, True):
             self.dispatch = app_state.get(DISPATCH_KEY, _nothing_is_direct)
         self.error_shape: ErrorShape = app_state.get(ERROR_SHAPE_KEY, openai_shape)
+        self.ending: Ending = app_state.get(ENDING_KEY) or Ending()
         self.limits: ServerLimits = app_state.get(LIMITS_KEY, ServerLimits())
         self.new_request_id: Callable[[], str] = app_state.get(REQUEST_ID_KEY, lambda: new_id("req"))
         self.wheel = Wheel.of_running_loop()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from app.background import housekeeping
@@ -63,6 +63,7 @@ class Process:
         self.options = options
         self.waiting_for: str | None = "starting"
         self.draining = False
+        self._up = asyncio.Event()
         self._database = database
         self._store = store
         self.worker_id = new_id("wrk")
@@ -115,7 +116,14 @@ class Process:
             await asyncio.sleep(wait_seconds)
         self._start_loops(stack)
         self.waiting_for = None
+        self._up.set()
         log.info("ready", node_id=self._node_id, worker_id=self.worker_id, role=self.options.role)
+
+    async def up(self, at_most_seconds: float) -> None:
+        """Wait for the end of `bring_up`, but not longer than that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_seconds):
+                await self._up.wait()
 
     async def readiness(self) -> Readiness:
         """Ready: brought up, not draining, and with a directory young enough to believe."""

@@ -149,6 +149,50 @@ async def test_a_server_that_ends_lets_a_running_answer_finish(serve: Serve) -> 
         await ending
 
 
+@pytest.mark.parametrize("path", [b"/v1/x", b"/other"])
+async def test_a_server_that_ends_answers_who_was_about_to_ask(
+    serve: Serve, wheel_clock: WheelClock, path: bytes
+) -> None:
+    """Their connections were taken before it ended; only who says nothing for a moment is closed."""
+    served = await serve(echo)
+    asked = request(b"x", path=path)
+    async with await served.connect() as begun, await served.connect() as silent, await served.connect() as mute:
+        await begun.send(asked[:20])
+        async with asyncio.timeout(GUARD_SECONDS):
+            while sorted(one._read_clock.owed for one in served.connections) != [Owed.REQUEST, Owed.REQUEST, Owed.HEAD]:
+                await asyncio.sleep(0)
+        ending = asyncio.ensure_future(served.server.shutdown())
+        await asyncio.sleep(0)
+        await begun.send(asked[20:])
+        await silent.send(asked)
+        for client in (begun, silent):
+            response = await client.response()
+            assert (response.status_code, response.header(b"connection")) == (200, b"close")
+            assert await client.until_closed() == b""
+        assert not ending.done()
+        await wheel_clock.pass_by(2 * ServerLimits().farewell_seconds)
+        assert await mute.until_closed() == b""
+        await ending
+
+
+@pytest.mark.parametrize("path", [b"/v1/x", b"/other"])
+async def test_a_server_that_will_end_says_so_with_every_answer(serve: Serve, path: bytes) -> None:
+    """And goes on listening: who has read `connection: close` meets no connection that is just being closed."""
+    served = await serve(echo)
+    async with await served.connect() as known:
+        await known.send(request(b"x", path=path))
+        assert (await known.response()).header(b"connection") is None
+        served.ending.has_begun = True
+        await known.send(request(b"x", path=path))
+        response = await known.response()
+        assert (response.status_code, response.header(b"connection")) == (200, b"close")
+        assert await known.until_closed() == b""
+    async with await served.connect() as new:
+        await new.send(request(b"x", path=path))
+        response = await new.response()
+        assert (response.status_code, response.header(b"connection")) == (200, b"close")
+
+
 async def test_a_server_that_ends_closes_also_after_an_answer_whose_body_was_still_coming(serve: Serve) -> None:
     served = await serve(echo)
     for path in (b"/v1/x", b"/other"):

@@ -14,11 +14,12 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from app.errors import GatewayError
-from app.http1 import server as http1
+from app.http1 import shared
 from app.http1.client import UpstreamConnection
 from app.http1.exchange import Exchange
 from app.http1.limits import ClientLimits, ServerLimits
 from app.http1.origin import Deadlines, Origin
+from app.http1.server import HardenedProtocol
 from tests.http1.handlers import LIMIT_BYTES
 from tests.support.raw_server import for_everything, greet
 
@@ -114,13 +115,13 @@ async def echo(exchange: Exchange) -> None:
 
 async def answers(data: bytes, cuts: list[int]) -> bytes:
     state = {
-        http1.DISPATCH_KEY: for_everything(echo),
-        http1.REQUEST_ID_KEY: lambda: "req_0",
-        http1.LIMITS_KEY: ServerLimits(linger_seconds=0),
+        shared.DISPATCH_KEY: for_everything(echo),
+        shared.REQUEST_ID_KEY: lambda: "req_0",
+        shared.LIMITS_KEY: ServerLimits(linger_seconds=0),
     }
     config = Config(greet, ws="none", log_config=None, access_log=False, proxy_headers=False)
     pipe = Pipe()
-    protocol = http1.HardenedProtocol(config, ServerState(), state, asyncio.get_running_loop())
+    protocol = HardenedProtocol(config, ServerState(), state, asyncio.get_running_loop())
     pipe.connect(protocol)
     await pipe.deliver(data, cuts)
     pipe.close()

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import uvicorn
 
-from app.http1 import server as http1
+from app.http1 import shared
 from app.http1.asgi import Application, ExchangeApp, Message, Receive, Scope, Send
 from app.http1.exchange import Dispatch, Handler
 from app.http1.limits import ServerLimits
 from app.http1.response import ErrorShape, openai_shape
+from app.http1.server import HardenedProtocol
 from tests.support.raw_client import RawClient
 
 Carrier = Literal["direct", "asgi"]
@@ -28,16 +29,17 @@ LIMITS = ServerLimits(linger_seconds=60.0)
 
 
 class Served:
-    def __init__(self, server: uvicorn.Server, port: int) -> None:
+    def __init__(self, server: uvicorn.Server, port: int, ending: shared.Ending) -> None:
         self.server = server
         self.port = port
+        self.ending = ending
 
     async def connect(self, **options: Any) -> RawClient:
         return await RawClient.connect(self.port, **options)
 
     @property
-    def connections(self) -> list[http1.HardenedProtocol]:
-        return [one for one in self.server.server_state.connections if isinstance(one, http1.HardenedProtocol)]
+    def connections(self) -> list[HardenedProtocol]:
+        return [one for one in self.server.server_state.connections if isinstance(one, HardenedProtocol)]
 
     @property
     def open_connections(self) -> int:
@@ -81,11 +83,13 @@ async def serving(
 ) -> AsyncIterator[Served]:
     limits = limits or LIMITS
     exchanges = ExchangeApp(dispatch, fallback, limits=limits)
+    ending = shared.Ending()
     state = {
-        http1.DISPATCH_KEY: dispatch,
-        http1.DIRECT_KEY: carrier == "direct",
-        http1.LIMITS_KEY: limits,
-        http1.ERROR_SHAPE_KEY: error_shape,
+        shared.ENDING_KEY: ending,
+        shared.DISPATCH_KEY: dispatch,
+        shared.DIRECT_KEY: carrier == "direct",
+        shared.LIMITS_KEY: limits,
+        shared.ERROR_SHAPE_KEY: error_shape,
     }
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +98,7 @@ async def serving(
         else:
             await exchanges(scope, receive, send)
 
-    options: dict[str, Any] = {"http": http1.HardenedProtocol, "reset_contextvars": True, **settings}
+    options: dict[str, Any] = {"http": HardenedProtocol, "reset_contextvars": True, **settings}
     config = uvicorn.Config(
         application, ws="none", lifespan="on", proxy_headers=False, log_config=None, access_log=False, **options
     )
@@ -105,7 +109,7 @@ async def serving(
         await server.startup(sockets=[listener])
         await server.on_tick(0)
         try:
-            yield Served(server, listener.getsockname()[1])
+            yield Served(server, listener.getsockname()[1], ending)
         finally:
             await _stop(server)
 
