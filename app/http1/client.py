@@ -114,8 +114,10 @@ class UpstreamConnection(asyncio.Protocol):
         return self._state == _IDLE and not self._transport.is_closing()
 
     def is_quiet(self) -> bool:
-        """Open, and nothing came since it was given back; asks the socket, as the loop may not have read it yet."""
-        return self._state == _IDLE and not self._transport.is_closing() and not self._poll.poll(0)
+        """Open and not too old, and nothing came since it was given back; asks the clock and the socket, as a loop
+        that stood still has not read them yet, and the upstream may be closing it right now."""
+        usable = self._state == _IDLE and not self._transport.is_closing()
+        return usable and monotonic() < self._pooled_until and not self._poll.poll(0)
 
     def send(
         self, head: bytes, body: bytes | UploadSource, deadlines: Deadlines, *, connect_seconds: float, reused: bool

@@ -18,6 +18,7 @@ from app.http1.timers import Wheel
 from tests.http1.upstreams import LIMIT_BYTES, fetch, pool, post
 from tests.support.raw_client import GUARD_SECONDS
 from tests.support.raw_upstream import CHUNKED_HEAD, Peer, always_answer, chunked, plain, upstream
+from tests.support.wheel_clock import WheelClock
 
 
 async def greets(peer: Peer) -> None:
@@ -89,6 +90,17 @@ async def test_an_idle_connection_retires_before_the_upstream_would_close_it() -
             while client.open_connections:
                 await asyncio.sleep(0)
         assert Wheel.of_running_loop().filed == 0
+
+
+async def test_what_has_been_idle_for_too_long_is_not_used_although_no_timer_has_said_so(
+    wheel_clock: WheelClock,
+) -> None:
+    """The loop stood still; the upstream, which did not, is just about to close it."""
+    async with upstream(greets) as scripted, pool(idle_seconds=4) as client:
+        await fetch(client, scripted.origin)
+        wheel_clock.tick(5)
+        assert await fetch(client, scripted.origin) == b"hello"
+        assert len(scripted.peers) == 2
 
 
 @pytest.mark.parametrize("end", ["finish", "reset"])
