@@ -24,6 +24,7 @@ from app.store import names, places, workers
 from app.store.session import Store
 from app.store.tables import ConnectionRow, DeploymentRow, EventRow, OperationRow, TenantRow, WorkerRow
 from app.store.values import sealed_provider_options
+from tests.support.platform_world import end_grace
 
 WORKER = "wrk_reconciler"
 Opening = Callable[[Connection], OpenConnection]
@@ -127,9 +128,7 @@ class Bench:
 
     async def end_grace(self, deployment_id: str) -> None:
         """As if its create lay long ago: what the platform does not show from now on is not there."""
-        earlier = {"intended_at": DeploymentRow.intended_at - timedelta(minutes=5), "due_at": func.now()}
-        async with self.store.write() as session:
-            await session.execute(update(DeploymentRow).where(DeploymentRow.id == deployment_id).values(**earlier))
+        await end_grace(self.store, deployment_id)
 
     async def until_deleted(self, deployment_id: str, is_gone: Callable[[], bool]) -> None:
         """First at the platform, and once the grace has ended here as well."""

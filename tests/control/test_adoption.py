@@ -304,7 +304,7 @@ async def test_a_bound_deployment_that_was_to_be_deleted_is_deleted(store: Store
         async with reconciling(scene.world, grace_seconds=5):  # nobody gives up before the wish to delete is there
             await until(scene.client, wish["id"], lambda _: bool(scene.account.ever_made))
             assert (await scene.client.delete(f"{DEPLOYMENTS}/{wish['id']}")).status_code == 202
-            await end_grace(scene.world, wish["id"])
+            await end_grace(scene.world.store, wish["id"])
             await until_status(scene.client, wish["id"], "unknown")
             scene.account.switches.hidden_seconds = 0
             answer = await scene.adopt(scene.account.ever_made[0].id, deployment_id=wish["id"])

@@ -22,14 +22,15 @@ PATIENCE_SECONDS = 60.0
 
 
 @pytest.mark.timeout(300)
-async def test_no_call_is_lost_while_workers_are_replaced(dsn: str, data_dir: Path) -> None:
-    """Each call on a connection of its own, so that a worker that has just begun gets its share at once."""
+@pytest.mark.parametrize("kept", [0, 16], ids=["a connection each", "kept connections"])
+async def test_no_call_is_lost_while_workers_are_replaced(dsn: str, data_dir: Path, kept: int) -> None:
+    """On a connection of its own a call goes to a worker that has just begun; on a kept one, to one that will end."""
     told, over = Counter[int](), asyncio.Event()
     async with (
         upstream(answering) as server,
         opened(dsn, server, limit("requests", 10**6, "day")) as world,
         world.serving(data_dir, "--workers", "2") as gateway,
-        world.client(gateway) as client,
+        world.client(gateway, kept=kept) as client,
     ):
         before = set(await asyncio.to_thread(workers, gateway))
         loads = [asyncio.create_task(_load(client, told, over)) for _ in range(16)]

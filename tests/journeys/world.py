@@ -53,9 +53,10 @@ class World:
             assert await asyncio.to_thread(gateway.stop) == 0
 
     @asynccontextmanager
-    async def client(self, gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    async def client(self, gateway: Gateway, *, kept: int = 0) -> AsyncIterator[httpx.AsyncClient]:
+        """`kept`: connections that are used again; without any, every process gets its share."""
         headers = {"authorization": f"Bearer {self.key}"}
-        limits = httpx.Limits(max_keepalive_connections=0)  # so that every process gets its share
+        limits = httpx.Limits(max_keepalive_connections=kept)
         async with httpx.AsyncClient(
             base_url=gateway.url, headers=headers, timeout=100, trust_env=False, limits=limits
         ) as client:

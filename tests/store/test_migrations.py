@@ -24,8 +24,9 @@ from app.store.session import Store
 
 _UPGRADE = """
 import asyncio, sys
-from app.store import migrate
-migrate._DEADLINES = migrate.Deadlines(60, 300, 60)  # six that start at once on a slow machine
+from app.store import engine, migrate
+patient = engine.Deadlines(60, 300, 60)  # six that start at once on a slow machine
+migrate.open_connection = lambda dsn, _=None: engine.open_connection(dsn, patient)
 print(asyncio.run(migrate.upgrade(sys.argv[1])))
 """
 

@@ -118,10 +118,10 @@ async def look_now(world: World, deployment_id: str) -> None:
         await session.execute(due)
 
 
-async def end_grace(world: World, deployment_id: str) -> None:
+async def end_grace(store: Store, deployment_id: str) -> None:
     """As if its create lay long ago: what the platform does not show from now on is not there."""
     earlier = {"intended_at": DeploymentRow.intended_at - timedelta(minutes=5), "due_at": func.now()}
-    async with world.store.write() as session:
+    async with store.write() as session:
         await session.execute(update(DeploymentRow).where(DeploymentRow.id == deployment_id).values(**earlier))
 
 
